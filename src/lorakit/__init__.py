@@ -1,0 +1,63 @@
+"""lorakit: low-rank adaptation of any PyTorch model, exact or with its error stated.
+
+Importing this package is cheap: each name below loads what it needs when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# Public name -> the module that defines it. Sorted; a test keeps it complete.
+_PUBLIC = {
+    "LoRA": "methods.lora",
+    "LorakitError": "core.errors",
+    "Plan": "core.plan",
+    "activate": "core.activate",
+    "adapters": "core.inject",
+    "export_merged": "models.export",
+    "inject": "methods.inject",
+    "inspect": "analysis.inspect",
+    "load": "formats.load",
+    "merge": "core.merge",
+    "merged": "core.merge",
+    "plan": "models.plan",
+    "remove": "core.inject",
+    "save": "formats.save",
+    "unmerge": "core.merge",
+    "use": "core.activate",
+}
+
+if TYPE_CHECKING:
+    from lorakit.analysis.inspect import inspect as inspect
+    from lorakit.core.activate import activate as activate
+    from lorakit.core.activate import use as use
+    from lorakit.core.errors import LorakitError as LorakitError
+    from lorakit.core.inject import adapters as adapters
+    from lorakit.core.inject import remove as remove
+    from lorakit.core.merge import merge as merge
+    from lorakit.core.merge import merged as merged
+    from lorakit.core.merge import unmerge as unmerge
+    from lorakit.core.plan import Plan as Plan
+    from lorakit.formats.load import load as load
+    from lorakit.formats.save import save as save
+    from lorakit.methods.inject import inject as inject
+    from lorakit.methods.lora import LoRA as LoRA
+    from lorakit.models.export import export_merged as export_merged
+    from lorakit.models.plan import plan as plan
+
+__all__ = ["__version__", *_PUBLIC]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'lorakit' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"lorakit.{_PUBLIC[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""Low-rank updates on any torch model: plans, sites, routing, merging. Imports torch alone."""

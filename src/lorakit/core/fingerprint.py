@@ -1,0 +1,99 @@
+"""Fingerprints of base models: the shapes and some values of a few of their tensors.
+
+Values are kept as numbers and not as a hash, so that a base is known again after it was cast to
+another dtype: they are compared within the rounding of the coarser one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lorakit.core.inject import base_parameters
+from lorakit.core.registry import registry_of, root_of
+
+TENSORS = 24
+VALUES = 8
+
+
+def fingerprint(model: nn.Module, *, without: Collection[str] = ()) -> dict[str, Any]:
+    """Shapes and sampled values of the model's own tensors, as JSON.
+
+    Tensors under the module paths in `without` are left out: the adapter brings its own. While
+    adapters are merged the pretrained values are the ones that are sampled.
+    """
+    root = root_of(model)
+    prefixes = tuple(f"{path}." for path in without)
+    named = {
+        name: value
+        for name, value in _pristine(root).items()
+        if value.is_floating_point() and value.numel() and not name.startswith(prefixes)
+    }
+    names = sorted(named)
+    chosen = [names[i] for i in _spread(len(names), TENSORS)]
+    return {
+        "parameters": sum(value.numel() for value in named.values()),
+        "tensors": {name: _sample(named[name]) for name in chosen if not named[name].is_meta},
+    }
+
+
+def difference(model: nn.Module, recorded: dict[str, Any]) -> str | None:
+    """What tells the model from the one that the fingerprint was taken of, or None."""
+    named = _pristine(root_of(model))
+    for name, sample in recorded["tensors"].items():
+        value = named.get(name)
+        if value is None:
+            return f"it has no tensor {name!r}"
+        if list(value.shape) != sample["shape"]:
+            return f"{name!r} has shape {list(value.shape)} instead of {sample['shape']}"
+        # A quantised or not yet loaded tensor has no values to compare.
+        if value.is_floating_point() and not value.is_meta and not _close(value, sample):
+            return f"{name!r} holds other values"
+    return None
+
+
+def _pristine(root: nn.Module) -> dict[str, Tensor]:
+    """The base's tensors, tied ones once, with the pretrained values where some are merged."""
+    named: dict[str, Tensor] = dict(base_parameters(root))
+    registry = registry_of(root)
+    if registry is None or registry.merged is None:
+        return named
+    own = {f"{swap.path}.{swap.name}": swap.pristine for swap in registry.merged.swaps}
+    named.update({name: value for name, value in own.items() if name in named})
+    # A merge unties: the pretrained tensor may stand under its second name by now as well.
+    first: dict[int, str] = {}
+    return {n: value for n, value in named.items() if first.setdefault(id(value), n) == n}
+
+
+def _sample(value: Tensor) -> dict[str, Any]:
+    return {
+        "shape": list(value.shape),
+        "dtype": str(value.dtype).removeprefix("torch."),
+        "values": _values(value).tolist(),
+    }
+
+
+def _values(value: Tensor) -> Tensor:
+    places = _spread(value.numel(), VALUES)
+    return value.detach().reshape(-1)[places].to("cpu", torch.float64)
+
+
+def _close(value: Tensor, sample: dict[str, Any]) -> bool:
+    recorded = torch.tensor(sample["values"], dtype=torch.float64)
+    coarser = max(_rounding(value.dtype), _rounding(getattr(torch, sample["dtype"])))
+    # float16 has no exponents below 2^-24, so small values need an absolute tolerance as well.
+    return torch.allclose(_values(value), recorded, rtol=2 * coarser, atol=coarser * 1e-3)
+
+
+def _rounding(dtype: torch.dtype) -> float:
+    return torch.finfo(dtype).eps
+
+
+def _spread(count: int, wanted: int) -> list[int]:
+    """At most `wanted` indices below `count`, evenly spaced, the first and the last among them."""
+    if count <= wanted:
+        return list(range(count))
+    return [i * (count - 1) // (wanted - 1) for i in range(wanted)]

@@ -1,0 +1,131 @@
+"""The neutral value between models and files: everything an adapter is, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lorakit.core.errors import AdapterFileError, shortlist
+from lorakit.core.registry import require_registry, root_of
+from lorakit.core.site import site_of
+from lorakit.core.update import BiasShift, LowRank, Replacement
+
+
+@dataclass
+class LowRankState:
+    """One low-rank update: A (rank, in), B (out, rank), and the alpha its scale comes from."""
+
+    geometry: str
+    A: Tensor
+    B: Tensor
+    alpha: float
+
+    @property
+    def rank(self) -> int:
+        """Rows of A."""
+        return self.A.shape[0]
+
+
+@dataclass
+class AdapterState:
+    """An adapter as formats read and write it; module paths are those of the base model.
+
+    `biases` holds whole biases by module path, `extras` whole parameters by module path and name.
+    `base` is what is known of the base model, `origin` what only the format it came from can say.
+    """
+
+    low_rank: dict[str, LowRankState]
+    biases: dict[str, Tensor] = field(default_factory=dict)
+    extras: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    method: str = "lora"
+    rslora: bool = False
+    dropout: float = 0.0
+    bias: str = "none"
+    base: dict[str, Any] = field(default_factory=dict)
+    origin: dict[str, Any] = field(default_factory=dict)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors under readable names, for counting and checking."""
+        found: dict[str, Tensor] = {}
+        for path, update in self.low_rank.items():
+            found[f"{path} A"], found[f"{path} B"] = update.A, update.B
+        found.update({f"{path} bias": value for path, value in self.biases.items()})
+        for path, values in self.extras.items():
+            found.update({f"{path} {name}": value for name, value in values.items()})
+        return found
+
+
+def capture(model: nn.Module, name: str) -> AdapterState:
+    """The state of one of the model's adapters; tensors are detached copies on the CPU."""
+    entry = require_registry(model).entry(name)
+    root = root_of(model)
+    method = entry.method
+    state = AdapterState(
+        {}, method=method.name, rslora=method.rslora, dropout=method.dropout, bias=method.bias
+    )
+    for path in entry.paths:
+        site = site_of(root.get_submodule(path))
+        assert site is not None
+        for update in site.updates(entry.id).values():
+            _capture(state, path, update)
+    return state
+
+
+def _capture(state: AdapterState, path: str, update: nn.Module) -> None:
+    if isinstance(update, LowRank):
+        A, B = _copy(update.A), _copy(update.B)
+        state.low_rank[path] = LowRankState(update.geometry.name, A, B, update.alpha)
+    elif isinstance(update, BiasShift):
+        state.biases[path] = _copy(update.bias)
+    elif isinstance(update, Replacement):
+        named = update.module.named_parameters()
+        state.extras[path] = {name: _copy(value) for name, value in named}
+
+
+def trained_parameters(model: nn.Module, name: str) -> Iterator[tuple[str, nn.Parameter]]:
+    """The parameters of one adapter on the model, by the names of `AdapterState.tensors`."""
+    entry = require_registry(model).entry(name)
+    root = root_of(model)
+    for path in entry.paths:
+        site = site_of(root.get_submodule(path))
+        assert site is not None
+        for update in site.updates(entry.id).values():
+            for part, parameter in update.named_parameters():
+                yield f"{path} {part.removeprefix('module.')}", parameter
+
+
+def restore(model: nn.Module, name: str, state: AdapterState) -> None:
+    """Give an adapter that is on the model the values of a state: all of them, or none.
+
+    Raises `AdapterFileError` where the two do not have the very same tensors.
+    """
+    held, given = dict(trained_parameters(model, name)), state.tensors()
+    if {key: p.shape for key, p in held.items()} != {key: v.shape for key, v in given.items()}:
+        odd = held.keys() ^ given.keys()
+        raise AdapterFileError(
+            f"The tensors do not fit the adapter {name!r}: {shortlist(sorted(odd)) or 'shapes'} "
+            "differ. Resume with the recipe that the checkpoint was made with."
+        )
+    with torch.no_grad():
+        for key, parameter in held.items():
+            parameter.copy_(given[key])
+
+
+def digest(state: AdapterState) -> str:
+    """A sha256 of what the adapter computes: the same however and wherever it was saved."""
+    whole = hashlib.sha256()
+    for name, value in sorted(state.tensors().items()):
+        whole.update(f"{name} {tuple(value.shape)}".encode())
+        whole.update(value.float().contiguous().numpy().tobytes())
+    for path, low in sorted(state.low_rank.items()):
+        whole.update(f"{path} {low.alpha!r} {state.rslora}".encode())
+    return whole.hexdigest()
+
+
+def _copy(value: Tensor) -> Tensor:
+    return value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)

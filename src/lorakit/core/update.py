@@ -1,0 +1,158 @@
+"""Updates: what one adapter changes at one layer, as modules that own the trained parameters.
+
+Each kind knows two things: what it does to the layer's output, and what it makes of the layer's
+own parameters when it is merged. All parameters are kept in float32 by default and cast down to
+the layer's dtype at use, so that the base's activations are never cast up.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lorakit.core.errors import UnsupportedError
+
+Parameters = dict[str, Tensor]
+Call = tuple[tuple[Any, ...], dict[str, Any]]  # args and kwargs of a layer's forward
+
+
+class Geometry(Protocol):
+    """How a low-rank update acts on one type of layer; one file each in `layers/`."""
+
+    name: str
+
+    def accepts(self, layer: nn.Module) -> bool:
+        """Whether this geometry is right for the layer, judged by its exact type."""
+        ...
+
+    def size(self, layer: nn.Module) -> tuple[int, int]:
+        """(in, out): the columns of A and the rows of B."""
+        ...
+
+    def start(self, A: Tensor, B: Tensor) -> None:
+        """Fill A (rank, in) and B (out, rank) so that B A is zero."""
+        ...
+
+    def delta(self, layer: nn.Module, update: LowRank, x: Tensor) -> Tensor:
+        """What the update adds to the layer's output for the input x."""
+        ...
+
+    def weight_delta(self, A: Tensor, B: Tensor) -> Tensor:
+        """B A in the layout of the layer's weight."""
+        ...
+
+
+def first_input(call: Call) -> Tensor:
+    """What a layer of one input got, positional or by keyword."""
+    args, kwargs = call
+    return args[0] if args else next(iter(kwargs.values()))
+
+
+class Update(nn.Module):
+    """What one adapter does at one layer. `rows` are the rows of the batch it acts on, or all."""
+
+    def act(self, layer: nn.Module, call: Call, output: Tensor, rows: Tensor | None) -> Tensor:
+        """The layer's output, changed."""
+        raise NotImplementedError
+
+    def merge_into(self, layer: nn.Module, parameters: Parameters) -> None:
+        """Change the layer's parameters, wide copies by dotted name, as `act` its output."""
+        raise NotImplementedError
+
+
+class LowRank(Update):
+    """scale * B A, added to the weight of one layer (Hu et al. 2021, equation 3).
+
+    A is (rank, in), B is (out, rank); `scale` is alpha/rank, or alpha/sqrt(rank) for rsLoRA.
+    """
+
+    def __init__(self, geometry: Geometry, A: Tensor, B: Tensor, *, alpha: float, scale: float):
+        super().__init__()
+        self.geometry = geometry
+        self.A = nn.Parameter(A)
+        self.B = nn.Parameter(B)
+        self.alpha = alpha
+        self.scale = scale
+        self.dropout = 0.0
+
+    @property
+    def rank(self) -> int:
+        """The rank r: rows of A."""
+        return self.A.shape[0]
+
+    def act(self, layer: nn.Module, call: Call, output: Tensor, rows: Tensor | None) -> Tensor:
+        x = first_input(call)
+        if rows is not None:
+            x = x.index_select(0, rows)
+        delta = self.geometry.delta(layer, self, x).to(output.dtype)
+        return output + delta if rows is None else output.index_add(0, rows, delta)
+
+    def drop(self, x: Tensor) -> Tensor:
+        """Dropout on the input of A, while training."""
+        return F.dropout(x, self.dropout) if self.dropout and self.training else x
+
+    def merge_into(self, layer: nn.Module, parameters: Parameters) -> None:
+        weight = parameters["weight"]
+        A, B = self.A.detach().to(weight.device), self.B.detach().to(weight.device)
+        delta = self.geometry.weight_delta(A, B) * self.scale
+        parameters["weight"] = weight + delta.to(weight.dtype)
+
+    def extra_repr(self) -> str:
+        out, rank = self.B.shape
+        return f"in={self.A.shape[1]}, out={out}, rank={rank}, scale={self.scale:g}"
+
+
+class BiasShift(Update):
+    """A trained bias: `bias` (out,) stands in the place of the layer's own.
+
+    A bias is the last thing a layer adds, so its change can be added to the output.
+    """
+
+    def __init__(self, bias: Tensor):
+        super().__init__()
+        self.bias = nn.Parameter(bias)
+
+    def act(self, layer: nn.Module, call: Call, output: Tensor, rows: Tensor | None) -> Tensor:
+        assert isinstance(layer.bias, Tensor)
+        delta = (self.bias - layer.bias.detach()).to(output.dtype)
+        if rows is None:
+            return output + delta
+        return output.index_add(0, rows, delta.expand(len(rows), *output.shape[1:]))
+
+    def merge_into(self, layer: nn.Module, parameters: Parameters) -> None:
+        assert isinstance(layer.bias, Tensor)
+        own = layer.bias.detach().to(parameters["bias"].dtype)
+        parameters["bias"] = parameters["bias"] + (self.bias.detach().to(own) - own)
+
+
+class Replacement(Update):
+    """A fully trained copy of a module, such as a new head, that answers in the module's place."""
+
+    def __init__(self, copied: nn.Module, dtype: torch.dtype | None = torch.float32):
+        super().__init__()
+        self.module = copied
+        self.dtypes = {name: value.dtype for name, value in self.module.named_parameters()}
+        for parameter in self.module.parameters():
+            parameter.requires_grad_(True)
+            if dtype is not None and parameter.is_floating_point():
+                parameter.data = parameter.data.to(dtype)
+
+    def act(self, layer: nn.Module, call: Call, output: Any, rows: Tensor | None) -> Any:
+        args, kwargs = call
+        cast = {name: p.to(self.dtypes[name]) for name, p in self.module.named_parameters()}
+        mine = torch.func.functional_call(self.module, cast, args, kwargs)
+        if rows is None:
+            return mine
+        if not isinstance(mine, Tensor):
+            raise UnsupportedError(
+                f"{type(layer).__name__} returns {type(mine).__name__}, so rows of a mixed batch "
+                "cannot be told apart in it. Call the model once for each adapter."
+            )
+        return output.index_copy(0, rows, mine.index_select(0, rows))
+
+    def merge_into(self, layer: nn.Module, parameters: Parameters) -> None:
+        for name, value in self.module.named_parameters():
+            parameters[name] = value.detach().to(parameters[name].dtype)

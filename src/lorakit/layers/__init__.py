@@ -1,0 +1,34 @@
+"""The layer types that can be adapted: one file each, and one line in `GEOMETRIES`."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from lorakit.core.errors import UnsupportedError
+from lorakit.core.update import Geometry
+from lorakit.layers.conv1d import TransposedLinearGeometry
+from lorakit.layers.embedding import EmbeddingGeometry
+from lorakit.layers.linear import LinearGeometry
+
+GEOMETRIES: tuple[Geometry, ...] = (
+    LinearGeometry(),
+    TransposedLinearGeometry(),
+    EmbeddingGeometry(),
+)
+
+
+def geometry_of(layer: nn.Module) -> Geometry | None:
+    """The geometry that is right for the layer, or None."""
+    return next((geometry for geometry in GEOMETRIES if geometry.accepts(layer)), None)
+
+
+def require_geometry(layer: nn.Module, path: str) -> Geometry:
+    """The geometry that is right for the layer, or `UnsupportedError`."""
+    geometry = geometry_of(layer)
+    if geometry is None:
+        known = ", ".join(geometry.name for geometry in GEOMETRIES)
+        raise UnsupportedError(
+            f"{path!r} is a {type(layer).__module__}.{type(layer).__qualname__}, which has no "
+            f"low-rank form here; supported are {known}. Leave it out of the plan."
+        )
+    return geometry

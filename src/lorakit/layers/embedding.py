@@ -1,0 +1,58 @@
+"""nn.Embedding, and transformers' embeddings that multiply their rows by a constant."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lorakit.core.errors import UnsupportedError
+from lorakit.core.update import LowRank
+
+
+class EmbeddingGeometry:
+    """A is (rank, vocabulary), B is (width, rank): the table grows by scale (B A)^T.
+
+    A looked-up row needs one column of A alone, so the product is never formed. There is no
+    dropout: the input is a whole number.
+    """
+
+    name = "embedding"
+
+    def accepts(self, layer: nn.Module) -> bool:
+        return type(layer) is nn.Embedding or _is_scaled(layer)
+
+    def size(self, layer: nn.Module) -> tuple[int, int]:
+        assert isinstance(layer, nn.Embedding)
+        if layer.max_norm is not None:
+            raise UnsupportedError(
+                "An embedding with max_norm writes into its weight in forward, which would change "
+                "the frozen base. Set max_norm to None, or leave this layer out of the plan."
+            )
+        return layer.num_embeddings, layer.embedding_dim
+
+    def start(self, A: Tensor, B: Tensor) -> None:
+        # The looked-up factor starts at zero, as in loralib: rows that are never seen stay as
+        # they are.
+        nn.init.zeros_(A)
+        nn.init.normal_(B)
+
+    def delta(self, layer: nn.Module, update: LowRank, x: Tensor) -> Tensor:
+        assert isinstance(layer, nn.Embedding)
+        dtype = layer.weight.dtype
+        h = F.embedding(x, update.A.T.to(dtype), padding_idx=layer.padding_idx)  # (..., rank)
+        delta = F.linear(h * update.scale, update.B.to(dtype))  # (..., width)
+        return delta * layer.embed_scale if _is_scaled(layer) else delta  # type: ignore[operator]
+
+    def weight_delta(self, A: Tensor, B: Tensor) -> Tensor:
+        return (B @ A).T  # (vocabulary, width)
+
+
+def _is_scaled(layer: nn.Module) -> bool:
+    """Whether this is one of transformers' `...ScaledWordEmbedding`, y = embed_scale * row."""
+    kind = type(layer)
+    return (
+        isinstance(layer, nn.Embedding)
+        and kind.__module__.startswith("transformers.models.")
+        and kind.__name__.endswith("ScaledWordEmbedding")
+        and hasattr(layer, "embed_scale")
+    )

@@ -1,0 +1,36 @@
+"""nn.Linear: weight (out, in), y = x W^T + b."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lorakit.core.update import LowRank
+
+
+class LinearGeometry:
+    """y += scale (x A^T) B^T, the update of a matrix product (Hu et al. 2021, equation 3)."""
+
+    name = "linear"
+
+    def accepts(self, layer: nn.Module) -> bool:
+        # Subclasses may read their weight in their own way: the type has to be the very one.
+        return type(layer) is nn.Linear
+
+    def size(self, layer: nn.Module) -> tuple[int, int]:
+        assert isinstance(layer, nn.Linear)
+        return layer.in_features, layer.out_features
+
+    def start(self, A: Tensor, B: Tensor) -> None:
+        # Uniform in +-1/sqrt(in), as nn.Linear itself starts; B = 0 makes the update zero.
+        nn.init.kaiming_uniform_(A, a=math.sqrt(5))
+        nn.init.zeros_(B)
+
+    def delta(self, layer: nn.Module, update: LowRank, x: Tensor) -> Tensor:
+        h = F.linear(update.drop(x), update.A.to(x.dtype))  # (..., rank)
+        return F.linear(h * update.scale, update.B.to(x.dtype))  # (..., out)
+
+    def weight_delta(self, A: Tensor, B: Tensor) -> Tensor:
+        return B @ A  # (out, in)

@@ -1,0 +1,204 @@
+"""LoRA and its rank-stabilised form.
+
+W + scale * B A, with W frozen, scale = alpha / r (Hu et al. 2021, section 4.1), or alpha / sqrt(r)
+for rsLoRA (Kalajdzievski 2023, equation 8).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from lorakit.core.errors import PlanError, UnsupportedError, did_you_mean, shortlist
+from lorakit.core.inject import find_layers
+from lorakit.core.patterns import matches
+from lorakit.core.plan import check_rank
+from lorakit.core.site import Site, bare_copy
+from lorakit.core.state import AdapterState, LowRankState
+from lorakit.core.update import BiasShift, LowRank, Replacement, Update
+from lorakit.layers import require_geometry
+
+# Layers whose bias is added last and along the last dimension, so that its change can be, too.
+BIASED = ("torch.nn.modules.linear.Linear", "transformers.pytorch_utils.Conv1D",
+          "torch.nn.modules.normalization.LayerNorm")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LoRA:
+    """The options of LoRA.
+
+    `alpha` is one number or a mapping of pattern to number, first match wins. `bias` also trains
+    the biases of the adapted layers ("lora_only") or of all layers ("all"). `extras` names modules
+    that are trained in full and kept in the adapter, such as a new head. `dtype` is what the
+    trained parameters are kept in.
+    """
+
+    alpha: float | Mapping[str, float] = 16.0
+    dropout: float = 0.0
+    rslora: bool = False
+    bias: str = "none"
+    extras: tuple[str, ...] = ()
+    dtype: torch.dtype = torch.float32
+
+    name: ClassVar[str] = "lora"
+
+    def __post_init__(self) -> None:
+        alphas = self.alpha.items() if isinstance(self.alpha, Mapping) else [("", self.alpha)]
+        for pattern, alpha in alphas:
+            check_alpha(alpha, f"alpha of {pattern!r}" if pattern else "alpha")
+        if not isinstance(self.dropout, (int, float)) or not 0 <= self.dropout < 1:
+            raise PlanError(f"dropout is {self.dropout!r}; expected a number from 0 to below 1.")
+        if self.bias not in ("none", "lora_only", "all"):
+            raise PlanError(
+                f"bias is {self.bias!r}; expected 'none', 'lora_only' or 'all'."
+                + did_you_mean(str(self.bias), ("none", "lora_only", "all"))
+            )
+        if isinstance(self.extras, str):
+            raise PlanError(f"extras is the text {self.extras!r}; expected a list of modules.")
+        if not self.dtype.is_floating_point:
+            raise PlanError(f"dtype is {self.dtype}; expected a floating-point type.")
+
+    def scale(self, alpha: float, rank: int) -> float:
+        """The factor before B A."""
+        return alpha / math.sqrt(rank) if self.rslora else alpha / rank
+
+    def updates(self, root: nn.Module, plan: Mapping[str, int]) -> dict[str, dict[str, Update]]:
+        """Fresh updates for a plan; nothing is put on the model."""
+        ranks = {path: check_rank(rank, repr(path)) for path, rank in plan.items()}
+        layers = find_layers(root, {path: rank for path, rank in ranks.items() if rank})
+        shapes = {path: self._shape(layer, path) for path, layer in layers.items()}
+        alphas = {path: self._alpha(path) for path in layers}
+        extras = find_extras(root, self.extras)
+        biased = self._biased(root, layers, extras)
+        updates: dict[str, dict[str, Update]] = {path: {} for path in layers}
+        for path in extras:
+            copied = bare_copy(root.get_submodule(path))
+            updates.setdefault(path, {})["replacement"] = Replacement(copied, self.dtype)
+        for path, layer in layers.items():
+            updates[path]["low_rank"] = self._fresh(layer, ranks[path], shapes[path], alphas[path])
+        for path in biased:
+            value = bias_of(root.get_submodule(path)).to(self.dtype, copy=True)
+            updates.setdefault(path, {})["bias"] = BiasShift(value)
+        return updates
+
+    def restored(self, root: nn.Module, state: AdapterState) -> dict[str, dict[str, Update]]:
+        """The updates of a state that was read from a file and checked against the model."""
+        updates: dict[str, dict[str, Update]] = {}
+        for path, values in state.extras.items():
+            replacement = Replacement(bare_copy(root.get_submodule(path)), self.dtype)
+            for name, parameter in replacement.module.named_parameters():
+                parameter.data = values[name].to(parameter)
+            updates.setdefault(path, {})["replacement"] = replacement
+        for path, low in state.low_rank.items():
+            updates.setdefault(path, {})["low_rank"] = self._known(root.get_submodule(path), low)
+        for path, value in state.biases.items():
+            own = bias_of(root.get_submodule(path))
+            shift = BiasShift(value.to(own.device, self.dtype, copy=True))
+            updates.setdefault(path, {})["bias"] = shift
+        return updates
+
+    def _fresh(self, layer: nn.Module, rank: int, shape: tuple[int, int], alpha: float) -> LowRank:
+        columns, rows = shape
+        device = _device(layer)
+        A = torch.empty(rank, columns, device=device, dtype=self.dtype)
+        B = torch.empty(rows, rank, device=device, dtype=self.dtype)
+        geometry = require_geometry(layer, "")
+        geometry.start(A, B)
+        return self._low_rank(geometry, A, B, alpha)
+
+    def _known(self, layer: nn.Module, low: LowRankState) -> LowRank:
+        device = _device(layer)
+        A, B = (t.to(device, self.dtype, copy=True).contiguous() for t in (low.A, low.B))
+        return self._low_rank(require_geometry(layer, ""), A, B, low.alpha)
+
+    def _low_rank(self, geometry: Any, A: Tensor, B: Tensor, alpha: float) -> LowRank:
+        update = LowRank(geometry, A, B, alpha=alpha, scale=self.scale(alpha, A.shape[0]))
+        update.dropout = float(self.dropout)
+        return update
+
+    def _shape(self, layer: nn.Module, path: str) -> tuple[int, int]:
+        return require_geometry(layer, path).size(layer)
+
+    def _alpha(self, path: str) -> float:
+        if not isinstance(self.alpha, Mapping):
+            return float(self.alpha)
+        pattern = next((p for p in self.alpha if matches(p, path)), None)
+        if pattern is None:
+            raise PlanError(
+                f"No alpha for {path!r}: none of {shortlist(map(repr, self.alpha))} means it. Add "
+                "a last pattern '*' with the alpha of all the rest."
+            )
+        return float(self.alpha[pattern])
+
+    def _biased(
+        self, root: nn.Module, layers: Mapping[str, nn.Module], extras: list[str]
+    ) -> list[str]:
+        if self.bias == "none":
+            return []
+        everywhere = self.bias == "all"
+        found = []
+        for path, module in root.named_modules() if everywhere else layers.items():
+            # A module that is trained in full has its bias trained with it.
+            if any(f"{path}.".startswith(f"{extra}.") for extra in extras) or _in_site(root, path):
+                continue
+            if isinstance(getattr(module, "bias", None), nn.Parameter):
+                check_biased(module, path)
+                found.append(path)
+        return found
+
+
+def check_alpha(alpha: object, where: str) -> float:
+    """Return alpha as a float, or raise `PlanError` unless it is a finite number other than 0."""
+    good = isinstance(alpha, (int, float)) and not isinstance(alpha, bool)
+    if not good or not math.isfinite(alpha) or alpha == 0:  # type: ignore[arg-type]
+        raise PlanError(f"{where} is {alpha!r}; expected a finite number other than 0.")
+    return float(alpha)  # type: ignore[arg-type]
+
+
+def check_biased(module: nn.Module, path: str) -> None:
+    """Raise `UnsupportedError` unless the module's bias is added last, along the last dimension."""
+    kind = f"{type(module).__module__}.{type(module).__qualname__}"
+    if kind not in BIASED:
+        raise UnsupportedError(
+            f"{path!r} is a {kind}, and lorakit does not know that its bias is added last. Use "
+            "bias='lora_only' or bias='none'."
+        )
+
+
+def find_extras(root: nn.Module, patterns: tuple[str, ...]) -> list[str]:
+    """The modules that the patterns mean, outermost first, or `PlanError` for one without any."""
+    modules = {path: m for path, m in root.named_modules() if path and not _in_site(root, path)}
+    found: list[str] = []
+    for pattern in patterns:
+        hits = [path for path in modules if matches(pattern, path)]
+        if not hits:
+            raise PlanError(
+                f"extras: no module is meant by {pattern!r}.{did_you_mean(pattern, modules)}"
+            )
+        found += [path for path in hits if path not in found]
+    empty = next((path for path in found if not list(modules[path].parameters())), None)
+    if empty is not None:
+        raise PlanError(f"extras: {empty!r} has no parameters to train. Name another module.")
+    return [path for path in found if not any(path.startswith(f"{other}.") for other in found)]
+
+
+def bias_of(layer: nn.Module) -> Tensor:
+    """The layer's bias, detached."""
+    assert isinstance(layer.bias, Tensor)
+    return layer.bias.detach()
+
+
+def _device(layer: nn.Module) -> torch.device:
+    assert isinstance(layer.weight, Tensor)
+    return layer.weight.device
+
+
+def _in_site(root: nn.Module, path: str) -> bool:
+    parts = path.split(".")
+    ends = (".".join(parts[: i + 1]) for i in range(len(parts)))
+    return any(isinstance(root.get_submodule(end), Site) for end in ends)
