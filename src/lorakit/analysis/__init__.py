@@ -1,0 +1,1 @@
+"""Understanding adapters: what is in them, and what they change."""

@@ -1,0 +1,134 @@
+"""`inspect`: what an adapter is, from its folder alone or on a model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from lorakit.core.state import AdapterState, LowRankState, capture
+from lorakit.formats.load import read_adapter
+from lorakit.methods.lora import LoRA
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One low-rank update: shape of the layer, rank, scale, and the Frobenius norm of its delta."""
+
+    path: str
+    columns: int
+    rows: int
+    rank: int
+    scale: float
+    norm: float
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What is in one adapter."""
+
+    name: str
+    method: str
+    parameters: int
+    bytes: int
+    rslora: bool
+    dropout: float
+    bias: str
+    layers: list[Layer]
+    extras: list[str]
+    biases: list[str]
+    base: dict[str, Any] = field(default_factory=dict)
+    run: dict[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The inspection as JSON, without the long parts of base and run."""
+        found = asdict(self)
+        found["base"] = {k: v for k, v in self.base.items() if k in ("name", "class", "task")}
+        found["run"] = {k: v for k, v in self.run.items() if k in ("metrics", "labels")}
+        return found
+
+    def __str__(self) -> str:
+        ranks = sorted({layer.rank for layer in self.layers})
+        scales = sorted({layer.scale for layer in self.layers})
+        lines = [
+            f"{self.name}: {self.method}, {self.parameters:,} parameters, "
+            f"{self.bytes / 1e6:.2f} MB",
+            f"  layers  {len(self.layers)}, rank {_span(ranks)}, scale {_span(scales)}"
+            + (" (rsLoRA)" if self.rslora else ""),
+        ]
+        if self.base.get("name"):
+            lines.append(f"  base    {self.base['name']}")
+        if self.extras:
+            lines.append(f"  trained in full: {', '.join(self.extras)}")
+        if self.biases:
+            lines.append(f"  biases  {len(self.biases)}")
+        metrics = self.run.get("metrics", {})
+        if metrics:
+            shown = ", ".join(f"{key} {value:.4g}" for key, value in metrics.items())
+            lines.append(f"  run     {shown}")
+        return "\n".join(lines)
+
+    def table(self) -> str:
+        """Every layer, the largest change first."""
+        ordered = sorted(self.layers, key=lambda layer: -layer.norm)
+        width = max((len(layer.path) for layer in ordered), default=5)
+        head = f"{'layer':<{width}}  {'shape':>13}  rank  {'scale':>7}  {'|delta|':>9}"
+        rows = [
+            f"{x.path:<{width}}  {f'{x.rows} x {x.columns}':>13}  {x.rank:>4}  {x.scale:>7.4g}  "
+            f"{x.norm:>9.3g}"
+            for x in ordered
+        ]
+        return "\n".join([head, *rows])
+
+
+def inspect(what: str | os.PathLike | nn.Module) -> Inspection | list[Inspection]:
+    """What is in the adapter in a folder; or in every adapter on a model, as a list."""
+    if isinstance(what, nn.Module):
+        from lorakit.core.inject import adapters
+
+        return [_inspection(name, capture(what, name)) for name in adapters(what)]
+    return _inspection(os.fspath(what), read_adapter(what))
+
+
+def delta_norm(low: LowRankState, scale: float) -> float:
+    """|scale B A| (Frobenius) without forming B A: its square is the trace of (B^T B)(A A^T)."""
+    A, B = low.A.double(), low.B.double()
+    square = torch.sum((B.T @ B) * (A @ A.T))
+    return abs(scale) * float(square.clamp_min(0).sqrt())
+
+
+def _inspection(name: str, state: AdapterState) -> Inspection:
+    tensors = state.tensors().values()
+    method = LoRA(rslora=state.rslora)
+    layers = []
+    for path, low in state.low_rank.items():
+        scale = method.scale(low.alpha, low.rank)
+        rows, columns = low.B.shape[0], low.A.shape[1]
+        layers.append(Layer(path, columns, rows, low.rank, scale, delta_norm(low, scale)))
+    manifest = state.origin.get("manifest") or {}
+    return Inspection(
+        name=name,
+        method=state.method,
+        parameters=sum(value.numel() for value in tensors),
+        bytes=sum(value.numel() * value.element_size() for value in tensors),
+        rslora=state.rslora,
+        dropout=state.dropout,
+        bias=state.bias,
+        layers=layers,
+        extras=list(state.extras),
+        biases=list(state.biases),
+        base=manifest.get("base") or state.base,
+        run=manifest.get("run") or {},
+    )
+
+
+def _span(values: Iterable[float]) -> str:
+    listed = list(values)
+    if not listed:
+        return "none"
+    low, high = min(listed), max(listed)
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"

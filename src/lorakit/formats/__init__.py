@@ -1,0 +1,9 @@
+"""Adapters on disk: one file for each format, and one line in `FORMATS`."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from lorakit.formats import peft
+
+FORMATS: tuple[ModuleType, ...] = (peft,)

@@ -1,0 +1,139 @@
+"""Does an adapter that was read belong on this model? Every answer but yes is an error."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from lorakit.core.errors import AdapterFileError, BaseMismatchError, did_you_mean
+from lorakit.core.fingerprint import difference
+from lorakit.core.site import Site, own_parameters
+from lorakit.core.state import AdapterState, digest
+from lorakit.layers import require_geometry
+from lorakit.methods.lora import check_biased
+
+MERGED = "lorakit_merged"  # in a model's config: the adapters that its weights already hold
+
+
+def check_state(root: nn.Module, state: AdapterState, where: str) -> None:
+    """Check every tensor against the layer it is for, and settle what only the model can tell.
+
+    Afterwards geometries are those of the layers, and whole tables that equal the base's own are
+    dropped. Raises `BaseMismatchError`, or `UnsupportedError` for a layer without a form here.
+    """
+    modules = dict(root.named_modules(remove_duplicate=False))
+    for path, low in state.low_rank.items():
+        layer = _module(modules, path, where)
+        geometry = require_geometry(layer, path)
+        if (geometry.name == "embedding") != (low.geometry == "embedding"):
+            raise BaseMismatchError(
+                f"{where}: {path!r} is a {type(layer).__name__} in this model, but the adapter "
+                f"has {low.geometry} factors for it. Load it on the base it was trained on."
+            )
+        low.geometry = geometry.name
+        columns, rows = geometry.size(layer)
+        _same(where, f"{path} A", (low.A.shape[0], columns), low.A)
+        _same(where, f"{path} B", (rows, low.A.shape[0]), low.B)
+    for path in list(state.extras):
+        _check_extra(_module(modules, path, where), path, state, where)
+    _check_biases(modules, state, where)
+
+
+def check_base(root: nn.Module, recorded: dict[str, Any], where: str) -> None:
+    """Raise `BaseMismatchError` unless the model is the one that the manifest was written for."""
+    try:
+        found = difference(root, recorded)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise AdapterFileError(
+            f"{where}: the fingerprint of the base in lorakit.json is damaged ({error!r}). Fetch "
+            "the adapter again, or delete lorakit.json to load it without proof."
+        ) from error
+    if found is not None:
+        raise BaseMismatchError(
+            f"{where} was trained on another base than this model: {found}. Load the right base, "
+            "or pass check_base=False to use the adapter here all the same."
+        )
+
+
+def check_not_merged(root: nn.Module, state: AdapterState, where: str) -> None:
+    """Raise `BaseMismatchError` if the model's weights already hold this very adapter."""
+    held = getattr(getattr(root, "config", None), MERGED, None) or []
+    known = {entry.get("sha256") for entry in held if isinstance(entry, dict)}
+    if known and digest(state) in known:
+        raise BaseMismatchError(
+            f"{where} is already merged into this model, so it would act twice. Load it on the "
+            "base that it was trained on."
+        )
+
+
+def _module(modules: dict[str, nn.Module], path: str, where: str) -> nn.Module:
+    module = modules.get(path)
+    if module is None or isinstance(module, Site) or not path:
+        raise BaseMismatchError(
+            f"{where} has tensors for {path!r}, which this model does not have."
+            f"{did_you_mean(path, modules)} Load the adapter on the base it was trained on."
+        )
+    return module
+
+
+def _same(where: str, what: str, expected: tuple[int, ...], value: torch.Tensor) -> None:
+    if tuple(value.shape) == expected:
+        return
+    hint = "Load the adapter on the base it was trained on."
+    if "embed" in what or "lm_head" in what:
+        hint += " If its vocabulary grew, call model.resize_token_embeddings first."
+    raise BaseMismatchError(
+        f"{where}: {what} has shape {tuple(value.shape)}; this model needs {expected}. {hint}"
+    )
+
+
+def _check_extra(module: nn.Module, path: str, state: AdapterState, where: str) -> None:
+    own = own_parameters(module)
+    values = state.extras[path]
+    carried = path in state.origin.get("carried", ())
+    for name, value in values.items():
+        if name not in own:
+            raise BaseMismatchError(
+                f"{where} has a tensor {path}.{name}, which {type(module).__name__} in this model "
+                "does not have. Load the adapter on the base it was trained on."
+            )
+        _same(where, f"{path}.{name}", tuple(own[name].shape), value)
+    missing = next((name for name in own if name not in values), None)
+    if missing is not None and not carried:
+        raise AdapterFileError(
+            f"{where} lacks {path}.{missing}: {path!r} was trained in full, so all of it must be "
+            "there. Fetch or save the adapter again."
+        )
+    if carried:
+        if all(torch.equal(value.to(own[name]), own[name]) for name, value in values.items()):
+            del state.extras[path]
+        else:
+            for name in own.keys() - values.keys():
+                values[name] = own[name].detach()
+
+
+def _check_biases(modules: dict[str, nn.Module], state: AdapterState, where: str) -> None:
+    seen: dict[int, str] = {}
+    for path in sorted(state.biases, key=lambda path: not _adds_last(modules.get(path))):
+        module = _module(modules, path, where)
+        own = own_parameters(module).get("bias")
+        value = state.biases[path]
+        if own is None:
+            raise BaseMismatchError(f"{where} has a bias for {path!r}, which here has none.")
+        _same(where, f"{path}.bias", tuple(own.shape), value)
+        twin = seen.setdefault(id(own), path)
+        if twin != path:
+            # One bias under two names (a head's, tied): the layer that adds it answers for both.
+            if not torch.equal(value, state.biases[twin]):
+                raise AdapterFileError(
+                    f"{where} has two values for one bias: {twin!r} and {path!r} are tied here."
+                )
+            del state.biases[path]
+            continue
+        check_biased(module, path)
+
+
+def _adds_last(module: nn.Module | None) -> bool:
+    return module is not None and hasattr(module, "weight")

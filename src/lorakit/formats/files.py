@@ -1,0 +1,65 @@
+"""An adapter's files, read together from one folder, and folders that may be replaced by one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from lorakit.core.errors import AdapterFileError
+from lorakit.formats import peft
+from lorakit.formats.manifest import MANIFEST
+
+OURS = (*peft.FILES, MANIFEST)
+# What others put beside an adapter; it is kept when the adapter is replaced.
+_BESIDE = (".md", ".json", ".jinja", ".txt", ".model", ".png", ".yaml", ".gitattributes")
+_TRIES = 5
+
+
+def read_folder(folder: str | os.PathLike) -> tuple[dict[str, bytes], str]:
+    """The known files of an adapter's folder, all of one save, and the folder's name for messages.
+
+    A folder that is replaced while it is read is read again.
+    """
+    path = Path(folder).expanduser()
+    if not path.exists():
+        raise AdapterFileError(f"{path} is not there. Check the path of the adapter's folder.")
+    if not path.is_dir():
+        raise AdapterFileError(
+            f"{path} is a file; expected the folder that holds {peft.CONFIG} and {peft.TENSORS}."
+        )
+    for _ in range(_TRIES):
+        try:
+            before = path.stat().st_ino
+            files = {name: (path / name).read_bytes() for name in OURS if (path / name).is_file()}
+            if path.stat().st_ino == before:
+                break
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise AdapterFileError(f"{path} cannot be read: {error}.") from error
+    else:
+        raise AdapterFileError(f"{path} changes while it is read. Try again when it is quiet.")
+    if (path / peft.PICKLE).is_file():
+        files[peft.PICKLE] = b""  # told apart by name alone: its content is never touched
+    return files, str(path)
+
+
+def keeps_from(folder: Path) -> list[Path]:
+    """The files beside an adapter that a new save of it carries over."""
+    return [
+        path
+        for path in folder.iterdir()
+        if path.name not in (*OURS, peft.PICKLE) and path.is_file()
+    ]
+
+
+def why_not_replace(folder: Path) -> str | None:
+    """Why a folder with content must not be replaced by an adapter, or None if it is one."""
+    names = sorted(path.name for path in folder.iterdir())
+    if peft.CONFIG not in names:
+        return f"it holds {names[0]!r} and is no adapter"
+    for path in folder.iterdir():
+        known = path.name in (*OURS, peft.PICKLE) or path.name.endswith(_BESIDE)
+        if not path.is_file() or not known:
+            return f"it holds {path.name!r} beside an adapter"
+    return None

@@ -1,0 +1,89 @@
+"""`load`: an adapter from disk onto a model, right or not at all."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from torch import nn
+
+from lorakit.core.errors import AdapterFileError
+from lorakit.core.inject import InjectReport, attach, check_addition
+from lorakit.core.registry import STRUCTURE, root_of
+from lorakit.core.site import Site
+from lorakit.core.state import AdapterState
+from lorakit.formats import FORMATS
+from lorakit.formats.check import check_base, check_not_merged, check_state
+from lorakit.formats.files import read_folder
+from lorakit.formats.manifest import read
+from lorakit.methods.lora import LoRA
+
+
+def load(
+    model: nn.Module, folder: str | os.PathLike, *, name: str = "default",
+    trainable: bool = False, check_base: bool = True,
+) -> InjectReport:  # fmt: skip
+    """Put the adapter in `folder` on the model, under `name`; the format is known by its content.
+
+    Every key, shape and value is checked first, and so is the base where the adapter says which it
+    belongs to (`check_base=False` skips only that). `trainable` lets training go on from here.
+    Raises `AdapterFileError`, `BaseMismatchError` or `UnsupportedError`, the model untouched.
+    """
+    with STRUCTURE:
+        check_addition(model, name)
+        root = root_of(model)
+        state = read_adapter(folder, model=root, check_base=check_base)
+        wide = any(value.dtype == torch.float64 for value in state.tensors().values())
+        method = LoRA(
+            alpha={path: low.alpha for path, low in state.low_rank.items()} or 16.0,
+            dropout=state.dropout, rslora=state.rslora, bias=state.bias,
+            extras=tuple(state.extras), dtype=torch.float64 if wide else torch.float32,
+        )  # fmt: skip
+        updates = method.restored(root, state)
+        if not trainable:
+            for kinds in updates.values():
+                for update in kinds.values():
+                    update.requires_grad_(False)
+        return attach(model, name, updates, method=method)
+
+
+def read_adapter(
+    folder: str | os.PathLike, *, model: nn.Module | None = None, check_base: bool = True
+) -> AdapterState:
+    """The adapter in a folder, as a value; checked against a model if one is given."""
+    files, where = read_folder(folder)
+    form = next((form for form in FORMATS if form.matches(files)), None)
+    if form is None:
+        known = ", ".join(form.name for form in FORMATS)
+        raise AdapterFileError(
+            f"{where} holds no adapter of a known format ({known}): it lacks adapter_config.json. "
+            "Name the folder that the adapter was saved in."
+        )
+    manifest = read(files, where)
+    root = None if model is None else root_of(model)
+    state = form.load(files, None if root is None else _paths(root), where)
+    state.origin["manifest"] = manifest
+    if root is not None:
+        _check(root, state, where, check_base=check_base)
+    return state
+
+
+def _check(root: nn.Module, state: AdapterState, where: str, *, check_base: bool) -> None:
+    check_state(root, state, where)
+    check_not_merged(root, state, where)
+    recorded = (state.origin["manifest"] or {}).get("base", {}).get("fingerprint")
+    if check_base and recorded is not None:
+        _check_base(root, recorded, where)
+
+
+_check_base = check_base  # `load` and `read_adapter` have a switch of the same name
+
+
+def _paths(root: nn.Module) -> list[str]:
+    """The paths of the base's own modules, without those of adapters."""
+    sites = tuple(f"{p}." for p, m in root.named_modules() if isinstance(m, Site))
+    return [
+        path
+        for path, module in root.named_modules()
+        if path and not isinstance(module, Site) and not path.startswith(sites)
+    ]

@@ -1,0 +1,261 @@
+"""The PEFT folder, lorakit's native format: what its tensors are called and what they mean.
+
+`adapter_model.safetensors` holds, under `base_model.model.` and the module's path, A (rank, in) and
+B (out, rank) for a linear layer, A (rank, vocabulary) and B (width, rank) for an embedding, whole
+biases, and whole parameters of `modules_to_save`. Alpha stands in the config alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import safetensors.torch
+from torch import Tensor
+
+from lorakit.core.errors import AdapterFileError, UnsupportedError, shortlist
+from lorakit.core.state import AdapterState, LowRankState
+from lorakit.formats.peft_config import CONFIG, PeftConfig, parse_config
+from lorakit.formats.tensors import read_json, read_tensors
+
+name = "peft"
+TENSORS = "adapter_model.safetensors"
+PICKLE = "adapter_model.bin"
+FILES = (CONFIG, TENSORS)
+_PREFIX = "base_model.model."
+
+# Suffix -> (geometry, factor). Linear and Conv1D share one form: the base's type tells them apart.
+_FACTORS = {
+    ".lora_A.weight": ("linear", "A"),
+    ".lora_B.weight": ("linear", "B"),
+    ".lora_embedding_A": ("embedding", "A"),
+    ".lora_embedding_B": ("embedding", "B"),
+}
+_REFUSED = {
+    ".lora_magnitude_vector": "DoRA",
+    ".lora_magnitude_vector.weight": "DoRA",
+    ".lora_B.bias": "a bias on B",
+    ".trainable_tokens_delta": "token rows",
+}
+_INSIDE = ".base_layer."  # a parameter of a layer that is adapted as well
+# Tables that PEFT writes whole, beside the updates, when they may have grown with the vocabulary.
+_VOCABULARY = ("embed_tokens", "lm_head")
+
+
+def matches(files: Collection[str]) -> bool:
+    """Whether a folder with these files is a PEFT adapter."""
+    return CONFIG in files
+
+
+def load(files: Mapping[str, bytes], modules: Collection[str] | None, where: str) -> AdapterState:
+    """The adapter in the files. `modules` are the base's module paths, where they are known.
+
+    Every tensor must be accounted for by the config, and every module that the config targets by
+    tensors. Raises `AdapterFileError` or `UnsupportedError`.
+    """
+    config = parse_config(read_json(files[CONFIG], f"{where}/{CONFIG}"), f"{where}/{CONFIG}")
+    if TENSORS not in files:
+        pickled = "; its adapter_model.bin is a pickle, which is never read" * (PICKLE in files)
+        raise AdapterFileError(
+            f"{where} has no {TENSORS}{pickled}. Save the adapter again as safetensors."
+        )
+    tensors = read_tensors(files[TENSORS], f"{where}/{TENSORS}")
+    state = AdapterState(
+        {}, rslora=config.rslora, dropout=config.dropout, bias=config.bias,
+        base={"name": config.base, "task": config.task},
+    )  # fmt: skip
+    _sort(tensors, config, state, where)
+    _check_targets(state, config, modules, where)
+    return state
+
+
+def save(state: AdapterState, modules: Collection[str] | None) -> dict[str, bytes]:
+    """The files of the adapter. With the base's module paths, targets are named as people do."""
+    tensors: dict[str, Tensor] = {}
+    for path, low in state.low_rank.items():
+        suffixes = [suffix for suffix, (kind, _) in _FACTORS.items() if kind == _kind(low)]
+        tensors[_PREFIX + path + suffixes[0]] = low.A
+        tensors[_PREFIX + path + suffixes[1]] = low.B
+    for path, values in state.extras.items():
+        inside = _INSIDE if path in state.low_rank else "."
+        for parameter, value in values.items():
+            tensors[f"{_PREFIX}{path}{inside}{parameter}"] = value
+    for path, value in state.biases.items():
+        inside = _INSIDE if path in state.low_rank else "."
+        tensors[f"{_PREFIX}{path}{inside}bias"] = value
+    config = json.dumps(_config(state, modules), indent=2, sort_keys=True) + "\n"
+    packed = safetensors.torch.save(tensors, metadata={"format": "pt"})
+    return {CONFIG: config.encode(), TENSORS: packed}
+
+
+def _kind(low: LowRankState) -> str:
+    return "embedding" if low.geometry == "embedding" else "linear"
+
+
+def _sort(tensors: dict[str, Tensor], config: PeftConfig, state: AdapterState, where: str) -> None:
+    """Put each tensor where it belongs in the state."""
+    factors: dict[str, dict[str, Tensor]] = {}
+    kinds: dict[str, str] = {}
+    rest: dict[str, Tensor] = {}
+    for key, value in tensors.items():
+        if not key.startswith(_PREFIX):
+            raise AdapterFileError(
+                f"{where}/{TENSORS} has {key!r}; expected keys that begin with {_PREFIX!r}. It is "
+                "not a PEFT adapter: save it as one with the tool that wrote it."
+            )
+        path = key.removeprefix(_PREFIX)
+        _refuse(path, where)
+        suffix = next((suffix for suffix in _FACTORS if path.endswith(suffix)), None)
+        if suffix is None:
+            rest[path] = value
+            continue
+        kind, factor = _FACTORS[suffix]
+        target = path.removesuffix(suffix)
+        if kinds.setdefault(target, kind) != kind:
+            raise AdapterFileError(f"{where}/{TENSORS}: {target!r} is both linear and embedding.")
+        factors.setdefault(target, {})[factor] = value
+    for target, pair in factors.items():
+        state.low_rank[target] = _pair(target, pair, kinds[target], config, where)
+    for path, value in rest.items():
+        _place(path, value, config, state, where)
+
+
+def _refuse(path: str, where: str) -> None:
+    found = next((what for suffix, what in _REFUSED.items() if path.endswith(suffix)), None)
+    if found:
+        raise UnsupportedError(
+            f"{where}/{TENSORS} holds {path!r}: {found} is not supported. Load it with PEFT, or "
+            "train the adapter without it."
+        )
+
+
+def _pair(
+    target: str, pair: dict[str, Tensor], kind: str, config: PeftConfig, where: str
+) -> LowRankState:
+    missing = [factor for factor in "AB" if factor not in pair]
+    if missing:
+        raise AdapterFileError(
+            f"{where}/{TENSORS} lacks {missing[0]} of {target!r}: the file is not whole. Fetch or "
+            "save the adapter again."
+        )
+    A, B = pair["A"], pair["B"]
+    if A.dim() != 2 or B.dim() != 2:
+        raise UnsupportedError(
+            f"{where}/{TENSORS}: {target!r} has A {tuple(A.shape)} and B {tuple(B.shape)}; "
+            "supported are matrices. Load this adapter with PEFT."
+        )
+    rank = config.rank_of(target)
+    if (A.shape[0], B.shape[1]) != (rank, rank):
+        raise AdapterFileError(
+            f"{where}: {CONFIG} gives {target!r} rank {rank}, but its tensors are A "
+            f"{tuple(A.shape)} and B {tuple(B.shape)}. Config and tensors are not of one adapter."
+        )
+    return LowRankState(kind, A, B, config.alpha_of(target))
+
+
+def _place(path: str, value: Tensor, config: PeftConfig, state: AdapterState, where: str) -> None:
+    """A tensor that is no factor: a bias, or a whole parameter."""
+    module, inside, parameter = path.partition(_INSIDE)
+    if inside and module in state.low_rank and parameter in ("weight", "bias"):
+        if parameter == "bias" and config.bias != "none":
+            state.biases[module] = value
+        else:
+            _carry(state, module, value)
+        return
+    parts = path.split(".")
+    for end in range(1, len(parts)):
+        module = ".".join(parts[:end])
+        if config.saves(module):
+            state.extras.setdefault(module, {})[".".join(parts[end:])] = value
+            return
+    module, _, parameter = path.rpartition(".")
+    if parameter == "bias" and config.bias == "all":
+        state.biases[module] = value
+    elif parameter == "weight" and module.rpartition(".")[2] in _VOCABULARY:
+        _carry(state, module, value)
+    else:
+        raise AdapterFileError(
+            f"{where}/{TENSORS} has a tensor {path!r} that {CONFIG} does not account for: neither "
+            "modules_to_save nor bias names it. Correct the config, or save the adapter again."
+        )
+
+
+def _carry(state: AdapterState, module: str, weight: Tensor) -> None:
+    state.extras.setdefault(module, {})["weight"] = weight
+    state.origin.setdefault("carried", []).append(module)
+
+
+def _check_targets(
+    state: AdapterState, config: PeftConfig, modules: Collection[str] | None, where: str
+) -> None:
+    """Targets without tensors are missing; tensors without a target are surplus."""
+    if not state.low_rank and not state.extras and not state.biases:
+        raise AdapterFileError(f"{where} holds an adapter of nothing. Save it again.")
+    if not config.targets:
+        return
+    surplus = [path for path in state.low_rank if not config.is_target(path)]
+    if surplus:
+        raise AdapterFileError(
+            f"{where}/{TENSORS} has updates for {shortlist(map(repr, surplus))}, which {CONFIG} "
+            "does not target. Config and tensors are not of one adapter."
+        )
+    missing = [p for p in modules or () if p not in state.low_rank and config.is_target(p)]
+    if missing:
+        raise AdapterFileError(
+            f"{where}/{TENSORS} has no tensors for {shortlist(map(repr, missing))}, which "
+            f"{CONFIG} targets: the file is not whole, or made for another base. Fetch or save "
+            "the adapter again."
+        )
+
+
+def _config(state: AdapterState, modules: Collection[str] | None) -> dict[str, Any]:
+    """The keys that readers of PEFT folders look at."""
+    ranks = {path: low.rank for path, low in state.low_rank.items()}
+    alphas = {path: _plain(low.alpha) for path, low in state.low_rank.items()}
+    rank, alpha = _most_common(ranks), _most_common(alphas)
+    return {
+        "alpha_pattern": {f"^{path}": own for path, own in alphas.items() if own != alpha},
+        "auto_mapping": None,
+        "base_model_name_or_path": state.base.get("name"),
+        "bias": state.bias,
+        "fan_in_fan_out": any(low.geometry == "conv1d" for low in state.low_rank.values()),
+        "inference_mode": True,
+        "init_lora_weights": True,
+        "lora_alpha": alpha,
+        "lora_dropout": state.dropout,
+        "modules_to_save": [p for p in state.extras if p not in state.low_rank] or None,
+        "peft_type": "LORA",
+        "r": rank,
+        "rank_pattern": {f"^{path}": own for path, own in ranks.items() if own != rank},
+        "target_modules": _targets(list(state.low_rank), modules),
+        "task_type": state.base.get("task"),
+        "use_dora": False,
+        "use_rslora": state.rslora,
+    }
+
+
+def _targets(paths: list[str], modules: Collection[str] | None) -> list[str] | str:
+    """The shortest names by which PEFT, comparing ends of paths, finds these modules alone."""
+    wanted, known = set(paths), set(modules or paths)
+    for depth in (1, 2, 3):
+        ends = {".".join(path.split(".")[-depth:]) for path in paths}
+        if modules and wanted == {p for p in known if any(_ends(p, end) for end in ends)}:
+            return sorted(ends)
+    if wanted == {p for p in known if any(_ends(p, path) for path in paths)}:
+        return sorted(paths)
+    # A full path is also the end of another one: only an expression can tell them apart.
+    return "|".join(path.replace(".", r"\.") for path in sorted(paths))
+
+
+def _ends(path: str, end: str) -> bool:
+    return path == end or path.endswith(f".{end}")
+
+
+def _most_common(values: dict[str, Any]) -> Any:
+    return Counter(values.values()).most_common(1)[0][0] if values else 1
+
+
+def _plain(alpha: float) -> float | int:
+    return int(alpha) if alpha == int(alpha) else alpha

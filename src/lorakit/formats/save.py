@@ -1,0 +1,115 @@
+"""`save`: an adapter from a model into a folder, all of it or nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lorakit.core.errors import AdapterNameError, SaveError, did_you_mean, shortlist
+from lorakit.core.fingerprint import fingerprint
+from lorakit.core.folder import whole_folder
+from lorakit.core.inject import adapters
+from lorakit.core.registry import root_of
+from lorakit.core.state import AdapterState, capture
+from lorakit.formats import FORMATS, manifest, peft
+from lorakit.formats.files import keeps_from, why_not_replace
+from lorakit.formats.load import _paths
+
+# The endings of transformers' classes, and PEFT's words for what they are for.
+_TASKS = {
+    "ForCausalLM": "CAUSAL_LM",
+    "LMHeadModel": "CAUSAL_LM",
+    "ForConditionalGeneration": "SEQ_2_SEQ_LM",
+    "ForSequenceClassification": "SEQ_CLS",
+    "ForTokenClassification": "TOKEN_CLS",
+    "ForQuestionAnswering": "QUESTION_ANS",
+}
+
+
+def save(
+    model: nn.Module, folder: str | os.PathLike, *, name: str | None = None, format: str = "peft",
+    run: dict[str, Any] | None = None,
+) -> Path:  # fmt: skip
+    """Write one adapter to a folder, with a manifest; return the folder.
+
+    An adapter that is there is replaced in one step, files of others beside it are kept, and any
+    other folder with content is refused. `name` may be left out where the model has one adapter.
+    `run` is kept in the manifest. Raises `SaveError`, nothing written.
+    """
+    form = next((form for form in FORMATS if form.name == format), None)
+    if form is None:
+        known = [form.name for form in FORMATS]
+        raise SaveError(
+            f"format={format!r}; known are {', '.join(known)}.{did_you_mean(format, known)}"
+        )
+    files = adapter_files(model, the_adapter(model, name), form=form, run=run)
+    with whole_folder(folder, why_not_replace) as partial:
+        final = Path(folder).expanduser().resolve()
+        for kept in keeps_from(final) if final.is_dir() else ():
+            shutil.copy2(kept, partial / kept.name)
+        for file, content in files.items():
+            (partial / file).write_bytes(content)
+    return final
+
+
+def adapter_files(
+    model: nn.Module, name: str, *, form: Any = peft, run: dict[str, Any] | None = None
+) -> dict[str, bytes]:
+    """What `save` writes: the format's files and the manifest, by name."""
+    root = root_of(model)
+    state = capture(root, name)
+    _check_finite(state, name)
+    state.base = base_identity(root, state)
+    files = form.save(state, _paths(root))
+    proof = manifest.write(files, base=state.base, adapter=summary(state), run=run)
+    return {**files, manifest.MANIFEST: proof}
+
+
+def the_adapter(model: nn.Module, name: str | None) -> str:
+    """`name`, or the model's only adapter."""
+    if name is not None:
+        return name
+    names = adapters(model)
+    if len(names) != 1:
+        have = shortlist(map(repr, names)) if names else "none"
+        raise AdapterNameError(f"Which adapter is meant? The model has {have}. Pass name=...")
+    return names[0]
+
+
+def base_identity(root: nn.Module, state: AdapterState) -> dict[str, Any]:
+    """What a manifest says of the base: name, class, task, and fingerprint."""
+    kind = type(root).__name__
+    path = getattr(root, "name_or_path", None) or getattr(
+        getattr(root, "config", None), "_name_or_path", None
+    )
+    return {
+        "name": path if isinstance(path, str) and path else None,
+        "class": kind,
+        "task": next((task for end, task in _TASKS.items() if kind.endswith(end)), None),
+        "fingerprint": fingerprint(root, without=list(state.extras)),
+    }
+
+
+def summary(state: AdapterState) -> dict[str, Any]:
+    """The adapter in a few numbers."""
+    return {
+        "method": state.method,
+        "layers": len(state.low_rank),
+        "parameters": sum(value.numel() for value in state.tensors().values()),
+        "ranks": sorted({low.rank for low in state.low_rank.values()}),
+        "extras": list(state.extras),
+    }
+
+
+def _check_finite(state: AdapterState, label: str) -> None:
+    broken = [key for key, value in state.tensors().items() if not torch.isfinite(value).all()]
+    if broken:
+        raise SaveError(
+            f"{label!r} holds values that are not finite, in {shortlist(broken)}: its training "
+            "diverged. Go back to an earlier checkpoint, and lower the learning rate."
+        )

@@ -1,0 +1,77 @@
+"""Reading bytes that others wrote: JSON and safetensors, with every oddity an error."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NoReturn
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from lorakit.core.errors import AdapterFileError, shortlist
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def read_json(data: bytes, where: str) -> dict[str, Any]:
+    """The JSON object in the bytes: a key that stands twice or a NaN is damage, not a value."""
+
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(items)
+        if len(found) != len(items):
+            keys = [key for key, _ in items]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise AdapterFileError(f"{where} has the key {twice!r} twice. Keep one of the two.")
+        return found
+
+    def constant(word: str) -> NoReturn:
+        raise AdapterFileError(f"{where} holds {word}, which is no number. Repair the file.")
+
+    try:
+        value = json.loads(data.decode(), object_pairs_hook=pairs, parse_constant=constant)
+    except (ValueError, RecursionError) as error:
+        raise AdapterFileError(
+            f"{where} is not valid JSON ({error}). Fetch or save the adapter again."
+        ) from error
+    if not isinstance(value, dict):
+        raise AdapterFileError(
+            f"{where} holds a {type(value).__name__}; expected a JSON object. Save it again."
+        )
+    return value
+
+
+def read_tensors(data: bytes, where: str) -> dict[str, Tensor]:
+    """All tensors of a safetensors file, each one floating-point and finite."""
+    try:
+        tensors = safetensors.torch.load(data)
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise AdapterFileError(
+            f"{where} is {_kind(data) or f'damaged ({error})'}. Fetch the adapter again, or save "
+            "it again as safetensors."
+        ) from error
+    if not tensors:
+        raise AdapterFileError(f"{where} holds no tensors. Fetch or save the adapter again.")
+    odd = [f"{key} ({value.dtype})" for key, value in tensors.items() if value.dtype not in FLOATS]
+    if odd:
+        raise AdapterFileError(
+            f"{where} holds tensors that are not float16, bfloat16, float32 or float64: "
+            f"{shortlist(odd)}. Save the adapter in one of these."
+        )
+    broken = [key for key, value in tensors.items() if not bool(torch.isfinite(value).all())]
+    if broken:
+        raise AdapterFileError(
+            f"{where} holds values that are not finite, in {shortlist(broken)}: the run that made "
+            "it diverged, or the file is damaged. Use an earlier checkpoint."
+        )
+    return dict(sorted(tensors.items()))
+
+
+def _kind(data: bytes) -> str | None:
+    """What a file that is no safetensors file is instead, where its first bytes tell."""
+    if data.startswith((b"PK", b"\x80")):
+        return "a pickle or zip of torch.save, which can run code"
+    if data.startswith(b"version https://git-lfs"):
+        return "the pointer of Git LFS and not the file (`git lfs pull` fetches it)"
+    return "a web page" if data.lstrip()[:5].lower() in (b"<!doc", b"<html") else None

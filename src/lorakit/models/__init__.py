@@ -1,0 +1,1 @@
+"""Base models: their families' roles, plans over them, loading and exporting them."""

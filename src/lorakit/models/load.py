@@ -1,0 +1,183 @@
+"""Loading base models and tokenizers from a folder or a hub id, with errors that help."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lorakit.core.errors import ModelError, did_you_mean
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass
+class Base:
+    """A base model that was loaded, and the modules of it that no checkpoint had weights for."""
+
+    model: Any
+    fresh: list[str]
+
+
+def load_tokenizer(name: str) -> Any:
+    """The base's tokenizer; without a padding token of its own it pads with the end's."""
+    from transformers import AutoTokenizer
+
+    check_folder(name)
+    with _explained(name, "tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    if tokenizer.pad_token_id is None:
+        raise ModelError(f"The tokenizer of {name} has no token to pad with. Add a pad_token.")
+    return tokenizer
+
+
+def load_config(name: str) -> Any:
+    """The base's config: small, so that much can be said before any weight is read."""
+    from transformers import AutoConfig
+
+    check_folder(name)
+    with _explained(name, "config"):
+        return AutoConfig.from_pretrained(name)
+
+
+def load_base(
+    name: str, kind: str, *, labels: list[str] | None = None, precision: str = "fp32",
+    device: torch.device | str = "cpu", padding: int | None = None,
+) -> Base:  # fmt: skip
+    """The base for a task: `kind` is "causal", "seq2seq" or "classes".
+
+    `labels` are class names, or [] for a head of one score. Modules without weights in the
+    checkpoint, such as a new head, are started from the global seed and named in the result.
+    """
+    config = load_config(name)
+    auto = auto_class(kind, config, name)
+    options: dict[str, Any] = {"dtype": DTYPES[precision], "output_loading_info": True}
+    if kind == "classes":
+        _set_labels(config, labels or [])
+        options["ignore_mismatched_sizes"] = True  # a head for other labels is a new head
+        if padding is not None:
+            config.pad_token_id = padding
+    with _explained(name, "model"), quiet():
+        model, info = auto.from_pretrained(name, config=config, **options)
+    missing = {*info["missing_keys"], *(entry[0] for entry in info["mismatched_keys"])}
+    return Base(model.to(device), fresh_modules(model, missing))
+
+
+def empty_model(name: str, kind: str, labels: list[str] | None = None) -> nn.Module:
+    """The base's structure without weights, which takes neither memory nor time."""
+    config = load_config(name)
+    auto = auto_class(kind, config, name)
+    if kind == "classes":
+        _set_labels(config, labels or [])
+    with torch.device("meta"), _explained(name, "model"):
+        return auto.from_config(config)
+
+
+def auto_class(kind: str, config: Any, name: str) -> Any:
+    """The class of transformers that loads this kind of model, or `ModelError`."""
+    import transformers as tf
+    from transformers.models.auto import modeling_auto as known
+
+    tables = {
+        "causal": (tf.AutoModelForCausalLM, known.MODEL_FOR_CAUSAL_LM_MAPPING),
+        "seq2seq": (tf.AutoModelForSeq2SeqLM, known.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING),
+        "classes": (
+            tf.AutoModelForSequenceClassification,
+            known.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+        ),
+    }
+    auto, table = tables[kind]
+    if type(config) not in table:
+        words = {"causal": "causal language model", "seq2seq": "encoder-decoder"}
+        raise ModelError(
+            f"{name} is a {config.model_type!r} model, which has no form as a "
+            f"{words.get(kind, 'classifier')}. Choose another base, or another task."
+        )
+    return auto
+
+
+def fresh_modules(model: nn.Module, missing: set[str]) -> list[str]:
+    """The outermost modules all of whose parameters are among the missing ones."""
+    found: list[str] = []
+    for path, module in model.named_modules():
+        own = [f"{path}.{name}" for name, _ in module.named_parameters()]
+        inside = any(path.startswith(f"{other}.") for other in found)
+        if path and own and not inside and missing.issuperset(own):
+            found.append(path)
+    return found
+
+
+def pick_device(said: str) -> torch.device:
+    """The device the recipe asks for; "auto" takes an accelerator where there is one."""
+    if said == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(said)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(f"train.device is {said!r}, which is not to be had: {error}.") from error
+    return device
+
+
+def check_folder(name: str) -> None:
+    """Raise `ModelError` for what is neither a model's folder nor looks like a hub id."""
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if (path / "adapter_config.json").exists() and not (path / "config.json").exists():
+            raise ModelError(f"{name} is an adapter. Name its base here, and it as --adapter.")
+        if not (path / "config.json").exists():
+            raise ModelError(f"{name} has no config.json, so it is no model's folder.")
+        try:
+            json.loads((path / "config.json").read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ModelError(f"{path / 'config.json'} is damaged: {error}.") from error
+    elif path.exists():
+        raise ModelError(f"{name} is a file; expected the folder of a model.")
+    elif name.count("/") > 1 or name.startswith((".", "/", "~")):
+        siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        hint = did_you_mean(path.name, siblings) or " Check the path."
+        raise ModelError(f"{name} is not there.{hint}")
+
+
+def _set_labels(config: Any, labels: list[str]) -> None:
+    config.num_labels = len(labels) or 1
+    if labels:
+        config.id2label = dict(enumerate(labels))
+        config.label2id = {label: number for number, label in enumerate(labels)}
+    config.problem_type = "single_label_classification" if labels else "regression"
+
+
+@contextlib.contextmanager
+def _explained(name: str, what: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, ImportError, RuntimeError) as error:
+        first = str(error).strip().splitlines()[0]
+        offline = "" if Path(name).is_dir() else " It is no local folder; is there a network?"
+        raise ModelError(f"The {what} of {name} cannot be loaded: {first}.{offline}") from error
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers' bars, and its report of new heads, off the screen: we say what is new."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,98 @@
+"""`plan`: from words to the layers they mean on this model, and their ranks. Changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from torch import nn
+
+from lorakit.core.errors import PlanError, did_you_mean, shortlist
+from lorakit.core.patterns import is_glob, matches
+from lorakit.core.plan import Plan, Rank, assign_ranks
+from lorakit.core.registry import root_of
+from lorakit.core.site import Site
+from lorakit.layers import geometry_of, require_geometry
+from lorakit.models.roles import PRESETS, ROLES, linear_paths, roles_of, words
+
+Choice = Callable[[str, nn.Module], object]
+Targets = str | Choice | Iterable["str | Choice"]
+
+
+def plan(model: nn.Module, targets: Targets = "all-linear", rank: Rank = 8) -> Plan:
+    """The layers that `targets` means, each with its rank, in the model's order.
+
+    A target is a preset ("attention", "mlp", "all-linear", "embeddings"), a role ("q", "o", "up"),
+    a path or its dotted end ("q_proj"), a glob ("*.layers.0-3.*"), or a callable of (path, module)
+    that says yes. `rank` is one number, or pattern -> number where the first match wins and 0
+    leaves a layer out. Raises `PlanError` for a word that means no layer, with the nearest names.
+    """
+    root = root_of(model)
+    modules = _modules(root)
+    roles = roles_of(root)
+    known = words(roles, linear_paths(root))
+    chosen: set[str] = set()
+    for target in [targets] if isinstance(targets, str) or callable(targets) else list(targets):
+        chosen |= _meant(target, modules, known)
+    if not chosen:
+        raise PlanError("targets is empty; name at least one, such as 'all-linear'.")
+    ordered = [path for path in modules if path in chosen]
+    for path in ordered:
+        require_geometry(modules[path], path).size(modules[path])
+    return assign_ranks(ordered, rank, known)
+
+
+def _modules(root: nn.Module) -> dict[str, nn.Module]:
+    """Every module of the model by path, without those that belong to adapters."""
+    found: dict[str, nn.Module] = {}
+    sites: tuple[str, ...] = ()
+    for path, module in root.named_modules():
+        if isinstance(module, Site):
+            sites += (f"{path}.",)
+        elif path and not path.startswith(sites):
+            found[path] = module
+    return found
+
+
+def _meant(
+    target: str | Choice, modules: Mapping[str, nn.Module], known: Mapping[str, set[str]]
+) -> set[str]:
+    adaptable = {path for path, module in modules.items() if geometry_of(module) is not None}
+    if callable(target):
+        hits = {path for path in adaptable if target(path, modules[path])}
+        if not hits:
+            raise PlanError(f"targets: {target!r} says yes to none of {len(adaptable)} layers.")
+        return hits
+    if not isinstance(target, str):
+        raise PlanError(f"targets: {target!r} is neither text nor callable.")
+    if target in known:
+        return known[target]
+    every = {path for path in modules if matches(target, path)}
+    hits = every & adaptable
+    if hits:
+        return hits
+    if every and not is_glob(target):
+        path = min(every, key=len)
+        require_geometry(modules[path], path)
+    raise PlanError(_no_match(target, modules, known, bool(every)))
+
+
+def _no_match(
+    target: str, modules: Mapping[str, nn.Module], known: Mapping[str, set[str]], refused: bool
+) -> str:
+    if refused:
+        return f"targets: {target!r} means only modules that have no low-rank form."
+    if target in ("q", "k", "v") and "qkv" in known:
+        fused = sorted({path.rpartition(".")[2] for path in known["qkv"]})
+        return (
+            f"targets: this model has no {target!r} of its own: query, key and value are one "
+            f"matrix, {shortlist(fused)}. Use 'qkv'."
+        )
+    leaves = {path.rpartition(".")[2] for path in modules if not path.rpartition(".")[2].isdigit()}
+    if target in ROLES or target in PRESETS:
+        have = shortlist(sorted(known), 12)
+        return f"targets: this model has no {target!r}. It has {have}; or name modules by path."
+    hint = did_you_mean(target, [*known, *leaves, *modules])
+    return (
+        f"targets: {target!r} means no layer of this model.{hint} Presets and roles here: "
+        f"{shortlist(sorted(known), 12)}."
+    )

@@ -1,0 +1,132 @@
+"""Roles: what a layer is for, so that "q and v" or "the feed-forward part" can be said once.
+
+The place of a layer and its shape decide where they can; names decide what they cannot, such as
+which of three equal projections is the query. A new family needs an entry below only if it gives
+its projections names that no other family has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from torch import nn
+
+from lorakit.layers import geometry_of
+
+# Last parts of module paths, inside of an attention module.
+ATTENTION_NAMES = {
+    "q": ("q_proj", "query", "q_lin", "query_proj", "q", "q_attn", "wq", "to_q"),
+    "k": ("k_proj", "key", "k_lin", "key_proj", "k", "wk", "to_k"),
+    "v": ("v_proj", "value", "v_lin", "value_proj", "v", "wv", "to_v"),
+    "qkv": ("c_attn", "query_key_value", "qkv_proj", "qkv", "Wqkv"),
+    "o": ("o_proj", "out_proj", "dense", "out_lin", "o", "c_proj", "wo", "to_out", "proj"),
+}
+# Feed-forward layers of blocks whose activation multiplies two products: names of the gate.
+GATE_NAMES = ("gate_proj", "wi_0", "w1")
+GATE_UP_NAMES = ("gate_up_proj", "gate_up")
+ROUTER_NAMES = ("gate", "router")
+
+PRESETS = {
+    "attention": ("q", "k", "v", "qkv", "o"),
+    "mlp": ("up", "gate", "gate_up", "down"),
+    "embeddings": ("embed",),
+    "norms": ("norm",),
+}
+ROLES = ("q", "k", "v", "qkv", "o", "up", "gate", "gate_up", "down", "embed", "norm", "head")
+
+
+def roles_of(model: nn.Module) -> dict[str, list[str]]:
+    """Role -> module paths, in the model's order; roles that the model does not have are absent."""
+    heads = head_paths(model)
+    tokens = _token_embeddings(model)
+    found: dict[str, list[str]] = {}
+    for path, layer in model.named_modules():
+        if path in heads:
+            role = "head" if geometry_of(layer) is not None else None
+        else:
+            role = "embed" if path in tokens else _role(path, layer)
+        if role is not None:
+            found.setdefault(role, []).append(path)
+    return found
+
+
+def linear_paths(model: nn.Module) -> list[str]:
+    """Every linear layer but the output head."""
+    heads = head_paths(model)
+    return [path for path, m in model.named_modules() if is_linear(m) and path not in heads]
+
+
+def head_paths(model: nn.Module) -> set[str]:
+    """The layers after the base: what makes vocabulary or class scores of its last states."""
+    paths = {id(module): path for path, module in model.named_modules()}
+    found: set[str] = set()
+    output = getattr(model, "get_output_embeddings", lambda: None)()
+    if output is not None and id(output) in paths:
+        found.add(paths[id(output)])
+    base = getattr(model, getattr(model, "base_model_prefix", "") or "", None)
+    if isinstance(base, nn.Module) and base is not model:
+        inside = {id(module) for module in base.modules()}
+        found.update(path for path, m in model.named_modules() if id(m) not in inside)
+    found.discard("")
+    return found
+
+
+def is_linear(layer: nn.Module) -> bool:
+    """Whether the layer is a matrix product with one of the supported types."""
+    geometry = geometry_of(layer)
+    return geometry is not None and geometry.name != "embedding"
+
+
+def words(roles: dict[str, list[str]], linear: Iterable[str]) -> dict[str, set[str]]:
+    """Every preset and role that means something on this model, and the layers it means."""
+    known = {role: set(paths) for role, paths in roles.items()}
+    for preset, members in PRESETS.items():
+        union = {path for role in members for path in roles.get(role, ())}
+        if union:
+            known[preset] = union
+    known["all-linear"] = set(linear)
+    return known
+
+
+def _role(path: str, layer: nn.Module) -> str | None:
+    if _is_norm(layer):
+        return "norm"
+    geometry = geometry_of(layer)
+    if geometry is None or geometry.name == "embedding":
+        return None
+    parts = path.split(".")
+    if any("attn" in part.lower() or "attention" in part.lower() for part in parts[:-1]):
+        leaf = parts[-2] if parts[-1].isdigit() and len(parts) > 1 else parts[-1]
+        return next((role for role, names in ATTENTION_NAMES.items() if leaf in names), None)
+    in_block = any(part.isdigit() for part in parts)
+    return _mlp_role(parts[-1], *geometry.size(layer)) if in_block else None
+
+
+def _mlp_role(leaf: str, columns: int, rows: int) -> str | None:
+    if leaf in ROUTER_NAMES:
+        return None
+    if leaf in GATE_UP_NAMES:
+        return "gate_up"
+    if leaf in GATE_NAMES:
+        return "gate"
+    if rows == columns:
+        return None  # neither widens nor narrows: the shape does not tell
+    return "up" if rows > columns else "down"
+
+
+def _is_norm(layer: nn.Module) -> bool:
+    kind = type(layer).__name__.lower()
+    return kind.endswith(("layernorm", "rmsnorm", "groupnorm")) and "weight" in layer._parameters
+
+
+def _token_embeddings(model: nn.Module) -> set[str]:
+    """The tables that token ids are looked up in; without a hint from the model, every table."""
+    tables = {path: m for path, m in model.named_modules() if isinstance(m, nn.Embedding)}
+    tokens = getattr(model, "get_input_embeddings", lambda: None)()
+    if isinstance(tokens, nn.Embedding):
+        # Encoder-decoders tie one weight into both halves. The table named `shared`, which the
+        # model gives as its input embedding, is not called then: an adapter there would be dead.
+        tables = {path: m for path, m in tables.items() if m.weight is tokens.weight}
+        called = {path for path in tables if path.rpartition(".")[2] != "shared"}
+        return called or set(tables)
+    return set(tables)
