@@ -1,0 +1,112 @@
+"""A base with adapters on it, loaded once to be asked: what `generate` and `predict` share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lorakit.core.errors import AdapterFileError, ModelError
+from lorakit.core.registry import require_registry
+from lorakit.formats.files import read_folder
+from lorakit.formats.load import load
+from lorakit.formats.manifest import read
+from lorakit.formats.peft import CONFIG
+from lorakit.formats.tensors import read_json
+from lorakit.models.load import load_base, load_tokenizer, pick_device
+
+BASE = "base"
+
+
+@dataclass
+class Session:
+    """A model, its tokenizer, and the names of the voices that can answer: base or adapters."""
+
+    model: Any
+    tokenizer: Any
+    voices: dict[str, str | None] = field(default_factory=dict)  # label -> adapter, None is base
+    recipes: dict[str, dict[str, Any]] = field(default_factory=dict)  # label -> its run's recipe
+    labels: list[str] | None = None
+
+
+def open_session(
+    adapters: Sequence[str], *, model: str | None = None, kind: str | None = None,
+    with_base: bool = False, precision: str = "fp32", device: str = "auto",
+) -> Session:  # fmt: skip
+    """Load a base and put adapters on it; all of them come from their manifests if left open.
+
+    `kind` is "causal", "seq2seq" or "classes". Raises `ModelError` where the base is not known.
+    """
+    folders = [adapter_folder(place) for place in adapters]
+    known = [about(folder) for folder in folders]
+    name = model or next((base for base, _, _ in known if base), None)
+    if name is None:
+        raise ModelError("Which base? No adapter here names one. Pass --model FOLDER.")
+    labels = next((run["labels"] for _, _, run in known if run.get("labels") is not None), None)
+    tokenizer = load_tokenizer(name)
+    base = load_base(
+        name, kind or _kind(known), labels=labels, precision=precision,
+        device=pick_device(device), padding=tokenizer.pad_token_id,
+    )  # fmt: skip
+    session = Session(base.model.eval(), tokenizer, labels=labels)
+    if with_base or not folders:
+        _check_head(base.fresh, (), "The base")
+        session.voices[BASE] = None
+    for folder, (_, _, run) in zip(folders, known):
+        label = _label(folder, session.voices)
+        load(session.model, folder, name=label)
+        replaced = require_registry(session.model).entry(label).replaced
+        _check_head(base.fresh, replaced, str(folder))
+        session.voices[label] = label
+        session.recipes[label] = run.get("recipe", {})
+    return session
+
+
+def _check_head(fresh: Sequence[str], replaced: Sequence[str], who: str) -> None:
+    """Raise `ModelError` for a voice whose answers would come from a head that nobody trained."""
+    inside = tuple(f"{path}." for path in replaced)
+    untrained = [path for path in fresh if not f"{path}.".startswith(inside)]
+    if untrained:
+        raise ModelError(
+            f"{who} has no trained {untrained[0]!r}, so its answers would be random. Name an "
+            "adapter that was trained with this head, and leave out --with-base."
+        )
+
+
+def adapter_folder(place: str) -> Path:
+    """The adapter's folder: the place itself, or the adapter in a run's folder."""
+    path = Path(place).expanduser()
+    inside = path / "adapter"
+    return inside if not (path / CONFIG).exists() and (inside / CONFIG).exists() else path
+
+
+def about(folder: Path) -> tuple[str | None, str | None, dict[str, Any]]:
+    """The base's name, its task in PEFT's words, and the manifest's record of the run."""
+    files, where = read_folder(folder)
+    if CONFIG not in files:
+        raise AdapterFileError(f"{where} holds no adapter: it lacks {CONFIG}. Check the path.")
+    config = read_json(files[CONFIG], f"{where}/{CONFIG}")
+    manifest = read(files, where) or {}
+    base = config.get("base_model_name_or_path")
+    return (
+        (base if isinstance(base, str) else None),
+        config.get("task_type"),
+        manifest.get("run", {}),
+    )
+
+
+def _kind(known: Sequence[tuple[str | None, str | None, dict[str, Any]]]) -> str:
+    kinds = {"CAUSAL_LM": "causal", "SEQ_2_SEQ_LM": "seq2seq", "SEQ_CLS": "classes"}
+    return next((kinds[task] for _, task, _ in known if task in kinds), "causal")
+
+
+def _label(folder: Path, taken: dict[str, str | None]) -> str:
+    """A name to show: the folder's, or its run's, as all runs call their adapter the same."""
+    parts = [part for part in folder.resolve().parts if part not in ("adapter", "/")]
+    label = parts[-1] if parts else "adapter"
+    used = {word.casefold() for word in taken}
+    number = 2
+    while label.casefold() in used:
+        label, number = f"{parts[-1]} ({number})", number + 1
+    return label

@@ -1,0 +1,124 @@
+"""Chat: conversations in the tokenizer's own template; the loss counts the assistant's turns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import jinja2
+import numpy as np
+from torch import Tensor
+
+from lorakit.core.errors import DataError, RecipeError
+from lorakit.tasks.base import IGNORED, Features, token_metrics, token_statistics
+from lorakit.tasks.options import DataOptions
+from lorakit.tasks.rows import Row
+from lorakit.tasks.shapes import conversation
+
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
+    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@dataclass
+class ChatTask:
+    """Rows of messages for a causal language model."""
+
+    options: DataOptions
+    cut: int = 0
+
+    name: ClassVar[str] = "chat"
+    kind: ClassVar[str] = "causal"
+    best: ClassVar[tuple[str, bool]] = ("loss", False)
+
+    def read(self, rows: Sequence[Row], *, training: bool) -> list[list[dict[str, str]]]:
+        messages = conversation(self.options.messages, rows[0])
+        return [messages(row) for row in rows]
+
+    def labels(self) -> list[str] | None:
+        return None
+
+    def encode(self, examples: Sequence[Any], tokenizer: Any, longest: int) -> list[Features]:
+        set_template(tokenizer, self.options.chat_template)
+        return [self._encode(messages, tokenizer, longest) for messages in examples]
+
+    def _encode(self, messages: list[dict[str, str]], tokenizer: Any, longest: int) -> Features:
+        text, spans = assistant_spans(messages, tokenizer)
+        encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        ids = list(encoded["input_ids"])
+        labels = [
+            token if any(start < b and a < end for start, end in spans) else IGNORED
+            for token, (a, b) in zip(ids, encoded["offset_mapping"])
+        ]
+        if len(ids) > longest:
+            self.cut += 1
+        ids, labels = ids[:longest], labels[:longest]
+        return {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": labels}
+
+    def statistics(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return token_statistics(logits, labels, shifted=True)
+
+    def metrics(self, statistics: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+        return token_metrics(statistics)
+
+
+def set_template(tokenizer: Any, said: str | None) -> None:
+    """Give the tokenizer the recipe's template; without one it needs its own."""
+    if said == "chatml":
+        tokenizer.chat_template = CHATML
+    elif said is not None:
+        file = Path(said).expanduser()
+        # A template has braces or line ends, which no one has in the name of a file.
+        is_text = "{" in said or "\n" in said
+        if not is_text and not file.is_file():
+            raise RecipeError(f"data.chat_template: {said} is not there, and it is no template.")
+        tokenizer.chat_template = said if is_text else file.read_text(encoding="utf-8")
+    elif not tokenizer.chat_template:
+        raise RecipeError(
+            "The base's tokenizer has no chat template. Set data.chat_template to chatml, or to "
+            "the file of a template."
+        )
+    if not tokenizer.is_fast:
+        raise RecipeError("The base's tokenizer is a slow one, which cannot tell turns apart.")
+
+
+def assistant_spans(
+    messages: list[dict[str, str]], tokenizer: Any
+) -> tuple[str, list[tuple[int, int]]]:
+    """The conversation as text, and where in it (from, to) the assistant's turns stand.
+
+    A turn is what the template writes after its own generation prompt, its end mark included.
+    """
+    text = render(messages, tokenizer)
+    spans = []
+    for number, message in enumerate(messages):
+        if message["role"] != "assistant":
+            continue
+        before = render(messages[:number], tokenizer, generation=True)
+        after = render(messages[: number + 1], tokenizer)
+        if not text.startswith(before) or not text.startswith(after):
+            raise DataError(
+                "The chat template writes earlier turns differently once later ones follow, so the "
+                "assistant's turns cannot be told apart. Set data.chat_template to chatml."
+            )
+        spans.append((len(before), len(after)))
+    return text, spans
+
+
+def render(messages: list[dict[str, str]], tokenizer: Any, *, generation: bool = False) -> str:
+    """The messages in the tokenizer's template."""
+    if not messages:
+        # Few templates can write an empty conversation, and an opening turn has no prompt.
+        return ""
+    try:
+        return tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=generation
+        )
+    except (jinja2.TemplateError, TypeError, KeyError) as error:
+        raise DataError(
+            f"The chat template refuses a conversation ({error}). Its roles are "
+            f"{', '.join(message['role'] for message in messages)}. Repair it, or use chatml."
+        ) from error

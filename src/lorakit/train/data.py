@@ -1,0 +1,102 @@
+"""From a recipe's data to token ids: rows are checked first, the tokenizer comes later."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from lorakit.core.errors import DataError, ModelError, RecipeError
+from lorakit.tasks import Task
+from lorakit.tasks.base import Features
+from lorakit.tasks.options import DataOptions
+from lorakit.tasks.rows import Source, has_split, read_rows
+
+LONGEST = {"text": 512}  # else 1,024: blocks of text are always full, other rows rarely are
+log = logging.getLogger("lorakit")
+
+
+@dataclass
+class Checked:
+    """Rows that the task has checked, by split."""
+
+    train: list[Any]
+    eval: list[Any]
+
+
+def read_data(options: DataOptions, task: Task, seed: int) -> Checked:
+    """Read and check every row, or raise the `DataError` that names the file, row and field."""
+    source = Source(options.encoding, tuple(options.columns or ()))
+    rows = read_rows(options.train, "train", source, options.train_rows)
+    place = options.eval
+    if place is None and not options.eval_share and has_split(options.train, "eval"):
+        place = options.train
+    held: list[Any] = []
+    if place is not None:
+        held = read_rows(place, "eval", source, options.eval_rows)
+    elif options.eval_share:
+        rows, held = _split(rows, options.eval_share, seed)
+    train = task.read(rows, training=True)
+    return Checked(train, task.read(held, training=False) if held else [])
+
+
+def encode(
+    checked: Checked, task: Task, tokenizer: Any, config: Any, options: DataOptions
+) -> tuple[list[Features], list[Features]]:
+    """All rows as token ids, none longer than the model or the recipe allows."""
+    longest = longest_row(task, tokenizer, config, options)
+    train = task.encode(checked.train, tokenizer, longest)
+    held = task.encode(checked.eval, tokenizer, longest) if checked.eval else []
+    if task.cut:
+        log.warning("%d rows are longer than %d tokens and were cut", task.cut, longest)
+    size = getattr(config, "vocab_size", None)
+    top = max(max(row["input_ids"], default=0) for row in train)
+    if size is not None and top >= size:
+        raise ModelError(
+            f"The tokenizer makes the id {top}, but the model's vocabulary has {size} entries: "
+            "they do not belong together."
+        )
+    return _learnable(train, longest), _learnable(held, longest)
+
+
+def _learnable(rows: list[Features], longest: int) -> list[Features]:
+    """The rows that have a label left: a batch of none would have no loss at all."""
+    kept = [row for row in rows if not _without_loss(row["labels"])]
+    if rows and not kept:
+        raise DataError(
+            f"Cut to {longest} tokens no row has anything left to learn. Raise data.max_length."
+        )
+    if len(kept) < len(rows):
+        log.warning("%d rows have nothing left to learn and were left out", len(rows) - len(kept))
+    return kept
+
+
+def longest_row(task: Task, tokenizer: Any, config: Any, options: DataOptions) -> int:
+    """The most tokens of a row: what the recipe says, within what the model can place."""
+    places = [getattr(config, "max_position_embeddings", None), tokenizer.model_max_length]
+    known = [place for place in places if isinstance(place, int) and 0 < place < 10**9]
+    most = min(known, default=10**9)
+    if options.max_length is None:
+        return min(most, LONGEST.get(task.name, 1024))
+    if options.max_length > most:
+        raise RecipeError(
+            f"data.max_length is {options.max_length}, but the base can place {most} tokens. Set "
+            f"it to at most {most}."
+        )
+    return options.max_length
+
+
+def _split(rows: list[Any], share: float, seed: int) -> tuple[list[Any], list[Any]]:
+    count = max(1, round(len(rows) * share))
+    if count >= len(rows):
+        raise DataError(f"data.eval_share={share} of {len(rows)} rows leaves none to train on.")
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).tolist()
+    held = sorted(order[:count])
+    rest = sorted(order[count:])
+    return [rows[place] for place in rest], [rows[place] for place in held]
+
+
+def _without_loss(labels: Any) -> bool:
+    return isinstance(labels, list) and all(label < 0 for label in labels[1:])

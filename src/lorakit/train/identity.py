@@ -1,0 +1,103 @@
+"""What makes a run the same run: its recipe, its data and its base, compared before it goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from lorakit.core.errors import ResumeError, shortlist
+from lorakit.core.fingerprint import difference, fingerprint
+from lorakit.core.folder import write_whole
+from lorakit.formats.manifest import versions
+from lorakit.tasks.rows import data_files
+from lorakit.train.recipe import Recipe
+
+FILE = "run.json"
+# Fields that change where or how fast a run goes on, and not what it computes.
+FREE = ("output", "train.keep")
+
+
+def hash_data(recipe: Recipe) -> dict[str, dict[str, str]]:
+    """The sha256 of every data file, by split and name."""
+    places = {"train": recipe.data.train, "eval": recipe.data.eval}
+    return {
+        split: {file.name: _hash(file) for file in data_files(place, split)}
+        for split, place in places.items()
+        if place is not None
+    }
+
+
+def identity(recipe: Recipe, data: dict[str, Any], model: nn.Module, extras: list[str]) -> dict:
+    """All that `differences` compares, as JSON."""
+    return {
+        "recipe": recipe.model_dump(),
+        "data": data,
+        "base": fingerprint(model, without=extras),
+        "versions": versions(),
+    }
+
+
+def write_identity(run: Path, value: dict[str, Any]) -> None:
+    """Write the run's identity, all or nothing."""
+    write_whole(run / FILE, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def read_identity(run: Path) -> dict[str, Any] | None:
+    """The identity of the run in this folder, or None where none was started."""
+    try:
+        value = json.loads((run / FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ResumeError(
+            f"{run / FILE} is damaged: {error}. Start again in a new folder."
+        ) from error
+    return value
+
+
+def check_same(recorded: dict[str, Any], recipe: Recipe, data: dict[str, Any]) -> None:
+    """Raise `ResumeError` that names what differs in recipe or data from the run's beginning."""
+    old, new = _flat(recorded["recipe"]), _flat(recipe.model_dump())
+    changed = [
+        f"{key} was {old.get(key)!r} and is {new.get(key)!r}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key) and key not in FREE
+    ]
+    changed += [
+        f"the {split} data are other files than they were"
+        for split in sorted(recorded["data"].keys() | data.keys())
+        if recorded["data"].get(split) != data.get(split)
+    ]
+    if changed:
+        raise ResumeError(
+            f"This is not the run that was begun: {shortlist(changed, 3)}. Resume with what it was "
+            "begun with, start again in another output, or pass --force."
+        )
+
+
+def check_same_base(recorded: dict[str, Any], model: nn.Module) -> None:
+    """Raise `ResumeError` if the base is not the one the run was begun with."""
+    found = difference(model, recorded["base"])
+    if found is not None:
+        raise ResumeError(
+            f"The base is not the one the run was begun with: {found}. Restore it, start again in "
+            "another output, or pass --force."
+        )
+
+
+def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, inner in value.items():
+        if isinstance(inner, dict) and key in ("data", "lora", "train"):
+            found.update(_flat(inner, f"{prefix}{key}."))
+        else:
+            found[prefix + key] = inner
+    return found
+
+
+def _hash(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -1,0 +1,261 @@
+"""The recipe: one schema for the YAML file, the command line's dotted flags and the docs."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
+
+from lorakit.core.errors import RecipeError
+from lorakit.tasks.options import (
+    Alpha,
+    Count,
+    DataOptions,
+    Part,
+    Positive,
+    Rank,
+    Share,
+    Whole,
+    number,
+)
+
+
+class LoraOptions(Part):
+    """The adapter."""
+
+    rank: Rank | dict[str, Rank] = Field(
+        default=8, description="r, or pattern: r with the first match"
+    )
+    alpha: Alpha | dict[str, Alpha] = Field(default=16.0, description="scale is alpha / r")
+    targets: str | list[str] = Field(
+        default="all-linear", description="presets, roles, names or globs"
+    )
+    dropout: Share = Field(default=0.0, description="dropout on the input of A")
+    rslora: bool = Field(default=False, description="scale by alpha / sqrt(r) instead")
+    bias: Literal["none", "lora_only", "all"] = Field(
+        default="none", description="biases trained as well"
+    )
+    extras: list[str] = Field(
+        default=[], description="modules trained in full; fresh heads are added"
+    )
+
+
+class TrainOptions(Part):
+    """How it is trained."""
+
+    steps: Whole | None = Field(default=None, description="optimiser steps; wins over `epochs`")
+    epochs: Positive = Field(default=3.0, description="passes over the training rows")
+    batch_size: Whole = Field(
+        default=8, description="rows per step and device, before accumulation"
+    )
+    accumulate: Whole = Field(default=1, description="batches added up before each optimiser step")
+    lr: Positive = Field(default=2e-4, description="peak learning rate")
+    schedule: Literal["linear", "cosine", "constant"] = Field(
+        default="linear", description="decay of lr"
+    )
+    warmup: Share = Field(default=0.03, description="share of the steps in which lr rises")
+    weight_decay: Annotated[float, BeforeValidator(number), Field(ge=0)] = Field(
+        default=0.0, description="AdamW's weight decay"
+    )
+    clip: Annotated[float, BeforeValidator(number), Field(ge=0)] = Field(
+        default=1.0, description="largest norm of the gradient; 0 is off"
+    )
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        default="fp32", description="dtype of the base"
+    )
+    checkpointing: bool = Field(default=False, description="recompute activations to save memory")
+    length_groups: bool = Field(default=True, description="batch rows of similar length")
+    eval_every: Whole | None = Field(
+        default=None, description="steps; else a tenth of the run, at least 10"
+    )
+    save_every: Whole | None = Field(
+        default=None, description="steps; else a tenth of the run, at least 10"
+    )
+    keep: Whole = Field(default=2, description="checkpoints kept, besides the best")
+    keep_best: bool = Field(
+        default=True, description="end with the best evaluated state, not the last"
+    )
+    patience: Whole | None = Field(
+        default=None, description="evaluations without gain before it stops"
+    )
+    eval_batch_size: Whole | None = Field(default=None, description="else as `batch_size`")
+    device: str = Field(default="auto", description="auto, cpu, cuda or mps")
+    seed: Count = Field(default=0, description="of weights, order and dropout")
+
+
+class Recipe(Part):
+    """All of a run."""
+
+    model: str = Field(description="the base: a folder or a hub id")
+    task: Literal["chat", "classification", "completion", "regression", "seq2seq", "text"]
+    data: DataOptions
+    lora: LoraOptions = LoraOptions()
+    train: TrainOptions = TrainOptions()
+    output: str = Field(description="the run's folder")
+
+    @model_validator(mode="after")
+    def _together(self) -> Recipe:
+        if self.train.patience and not (self.data.eval or self.data.eval_share):
+            raise ValueError("train.patience needs evaluations: set data.eval or data.eval_share")
+        if (self.data.prompt is None) != (self.data.completion is None):
+            raise ValueError("data.prompt and data.completion go together: set both or none")
+        return self
+
+    def dump(self) -> str:
+        """The resolved recipe as YAML."""
+        return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
+
+
+def read_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """The recipe in a YAML file with dotted fields (`lora.rank`) set over it, or `RecipeError`."""
+    file = Path(path).expanduser()
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise RecipeError(f"{file} is not there. {_similar_files(file)}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{file} cannot be read as text: {error}.") from error
+    try:
+        raw = yaml.load(text, Loader=_NoDuplicates)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{file} is not valid YAML: {_one_line(error)}.") from error
+    if not isinstance(raw, dict):
+        kind = "empty" if raw is None else f"a {type(raw).__name__}"
+        raise RecipeError(f"{file} is {kind}; expected fields such as `model:` and `task:`.")
+    for dotted, value in (overrides or {}).items():
+        _set(raw, dotted, value)
+    return make_recipe(raw, str(file))
+
+
+def make_recipe(raw: Mapping[str, Any], where: str = "recipe") -> Recipe:
+    """The recipe in a mapping, or `RecipeError` that names the field, and the nearest known one."""
+    try:
+        return Recipe.model_validate(dict(raw))
+    except ValidationError as error:
+        raise RecipeError(f"{where}: {_explain(error)}") from error
+
+
+def parse_overrides(arguments: list[str]) -> dict[str, Any]:
+    """`--lora.rank 4 --train.lr=5e-3` as a mapping of dotted field to value."""
+    found: dict[str, Any] = {}
+    waiting = list(arguments)
+    while waiting:
+        flag = waiting.pop(0)
+        name, equals, value = flag.removeprefix("--").partition("=")
+        if not flag.startswith("--") or not name:
+            raise RecipeError(f"{flag!r} is not a field; write --lora.rank 4 to set lora.rank.")
+        if not equals:
+            if not waiting or waiting[0].startswith("--"):
+                raise RecipeError(f"--{name} has no value; write --{name} VALUE.{_hint(name)}")
+            value = waiting.pop(0)
+        found[name] = _value(name, value)
+    return found
+
+
+def _value(name: str, value: str) -> Any:
+    """What a flag's text says: YAML, but for fields of text, where "{mr}" is no mapping."""
+    field = fields().get(name)
+    texts = (str, str | None)
+    if field is not None and field.annotation in texts and value not in ("null", "~"):
+        return value
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"--{name} {value}: {_one_line(error)}.") from error
+
+
+def fields(model: type[BaseModel] = Recipe, prefix: str = "") -> dict[str, Any]:
+    """Every field of the recipe by its dotted name."""
+    found: dict[str, Any] = {}
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            found.update(fields(kind, f"{prefix}{name}."))
+        else:
+            found[prefix + name] = field
+    return found
+
+
+def _set(raw: dict[str, Any], dotted: str, value: Any) -> None:
+    part = raw
+    *parents, last = dotted.split(".")
+    for name in parents:
+        inner = part.setdefault(name, {})
+        if not isinstance(inner, dict):
+            raise RecipeError(f"--{dotted}: {name} is no group of fields.{_hint(dotted)}")
+        part = inner
+    part[last] = value
+
+
+def _explain(error: ValidationError) -> str:
+    problems = error.errors(include_url=False, include_context=False)
+    # A union reports each of its members: say what is wrong with a field once.
+    seen: dict[str, str] = {}
+    for problem in problems:
+        path = ".".join(str(part) for part in problem["loc"] if _is_field(part))
+        seen.setdefault(path, _problem(path, problem))
+    messages = list(seen.values())
+    more = f" ({len(messages) - 1} more problems)" if len(messages) > 1 else ""
+    return messages[0] + more
+
+
+def _is_field(part: object) -> bool:
+    return not isinstance(part, str) or not ("[" in part or part in ("int", "float", "str"))
+
+
+def _problem(path: str, problem: Any) -> str:
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        return f"{path} is no field of the recipe.{_hint(path)}"
+    if problem["type"] == "missing":
+        return f"{path} is missing; it has no default.{_about(path)}"
+    if not path:
+        return f"{message}."
+    got = repr(problem["input"])
+    shown = got if len(got) <= 60 else got[:57] + "..."
+    return f"{path} is {shown}: {message[:1].lower() + message[1:]}.{_about(path)}"
+
+
+def _about(path: str) -> str:
+    field = fields().get(path)
+    return f" It means: {field.description}." if field is not None and field.description else ""
+
+
+def _hint(path: str) -> str:
+    known = fields()
+    leaf = path.rpartition(".")[2]
+    # The same word in another part is the likeliest slip, then a word that looks alike.
+    hits = [name for name in known if name.rpartition(".")[2] == leaf]
+    hits = hits or difflib.get_close_matches(path, [*known, *Recipe.model_fields], 1, 0.6)
+    return f" Did you mean {hits[0]}?" if hits else f" Known are {', '.join(Recipe.model_fields)}."
+
+
+def _similar_files(file: Path) -> str:
+    folder = file.parent
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    hits = difflib.get_close_matches(file.name, names, 1)
+    return f"Did you mean {folder / hits[0]}?" if hits else "Check the path of the recipe."
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+class _NoDuplicates(yaml.SafeLoader):
+    """YAML where a key that stands twice is an error and not a silent choice."""
+
+
+def _mapping(loader: _NoDuplicates, node: yaml.MappingNode) -> dict[Any, Any]:
+    keys = [loader.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+    twice = next((key for key in keys if keys.count(key) > 1), None)
+    if twice is not None:
+        line = node.start_mark.line + 1
+        raise yaml.YAMLError(f"the field {twice!r} stands twice (in the part at line {line})")
+    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
+
+
+_NoDuplicates.add_constructor("tag:yaml.org,2002:map", _mapping)

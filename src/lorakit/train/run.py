@@ -1,0 +1,202 @@
+"""A training run, from the recipe to the adapter's folder; it reads from top to bottom."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import set_seed
+
+from lorakit.core.errors import LorakitError, SaveError, TrainingError
+from lorakit.core.folder import write_whole
+from lorakit.formats.save import save
+from lorakit.methods.inject import inject
+from lorakit.methods.lora import LoRA
+from lorakit.models.load import load_base, load_config, load_tokenizer, pick_device
+from lorakit.models.plan import plan
+from lorakit.tasks import Task, make_task
+from lorakit.train import checkpoint
+from lorakit.train.data import encode, read_data
+from lorakit.train.identity import (
+    FILE,
+    check_same,
+    check_same_base,
+    hash_data,
+    identity,
+    read_identity,
+    write_identity,
+)
+from lorakit.train.lock import owned
+from lorakit.train.plot import plot_loss
+from lorakit.train.recipe import Recipe
+from lorakit.train.record import EVENTS, Record, log_to, read_events
+from lorakit.train.setup import CHECKPOINTS, Flow, RunTrainer, make_trainer
+
+NAME = "trained"
+METRICS = "metrics.json"
+log = logging.getLogger("lorakit")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run came to: its folder, its adapter's folder, and its last metrics."""
+
+    folder: Path
+    adapter: Path
+    metrics: dict[str, Any]
+
+
+def run(
+    recipe: Recipe, *, resume: bool = False, force: bool = False, quiet: bool = False
+) -> Result:
+    """Train an adapter as the recipe says, and leave everything about it in the run's folder.
+
+    `resume` goes on from the newest whole checkpoint, to the same bits as a run that was never
+    stopped; `force` does so even where recipe, data or base differ from the run's beginning.
+    """
+    folder = Path(recipe.output).expanduser()
+    begun = _begun(folder, resume=resume)
+
+    # Rows first: most mistakes are there, and no weight is needed to find them.
+    task = make_task(recipe.task, recipe.data)
+    checked = read_data(recipe.data, task, recipe.train.seed)
+    hashes = hash_data(recipe)
+    if begun is not None and not force:
+        check_same(begun, recipe, hashes)
+    device = pick_device(recipe.train.device)
+    tokenizer = load_tokenizer(recipe.model)
+    data = encode(checked, task, tokenizer, load_config(recipe.model), recipe.data)
+
+    set_seed(recipe.train.seed)
+    base = load_base(
+        recipe.model, task.kind, labels=task.labels(), precision=recipe.train.precision,
+        device=device, padding=tokenizer.pad_token_id,
+    )  # fmt: skip
+    extras = list(dict.fromkeys([*recipe.lora.extras, *base.fresh]))
+    if begun is not None and not force:
+        check_same_base(begun, base.model)
+    method = LoRA(
+        alpha=recipe.lora.alpha, dropout=recipe.lora.dropout, rslora=recipe.lora.rslora,
+        bias=recipe.lora.bias, extras=tuple(extras),
+    )  # fmt: skip
+    chosen = plan(base.model, targets=recipe.lora.targets, rank=recipe.lora.rank)
+    report = inject(base.model, chosen, name=NAME, method=method)
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with owned(folder), _logged(folder, quiet=quiet):
+        if begun is None or force:
+            write_identity(folder, identity(recipe, hashes, base.model, extras))
+            write_whole(folder / "recipe.yaml", recipe.dump().encode())
+        log.info("%s", report)
+        _prepare(base.model, checkpointing=recipe.train.checkpointing)
+        trainer = make_trainer(recipe, task, base.model, data, tokenizer.pad_token_id, quiet=quiet)
+        seconds = _train(trainer, folder / CHECKPOINTS)
+        return _finish(trainer, folder, recipe, task, {"data": hashes, "seconds": seconds})
+
+
+def _begun(folder: Path, *, resume: bool) -> dict[str, Any] | None:
+    """The identity of the run to resume; None for a new one, for which the folder must be free."""
+    recorded = read_identity(folder) if folder.is_dir() else None
+    if resume:
+        return recorded
+    if recorded is not None:
+        raise SaveError(
+            f"{folder} already holds a run. Pass --resume to go on with it, or choose another "
+            "output."
+        )
+    # What a run leaves that was killed before it had begun is no one's work.
+    ours = (".lock", "log.txt", f".{FILE}.partial-")
+    if folder.exists() and (
+        not folder.is_dir() or any(not path.name.startswith(ours) for path in folder.iterdir())
+    ):
+        raise SaveError(f"{folder} is there and holds no run. Choose another output.")
+    return None
+
+
+@contextmanager
+def _logged(folder: Path, *, quiet: bool) -> Iterator[None]:
+    handler = log_to(folder, quiet=quiet)
+    try:
+        yield
+    except LorakitError as error:
+        # To the file alone: whoever called shows the error to the user.
+        handler.handle(logging.makeLogRecord({"levelname": "ERROR", "msg": str(error)}))
+        raise
+    finally:
+        log.removeHandler(handler)
+        handler.close()
+
+
+def _prepare(model: Any, *, checkpointing: bool) -> None:
+    model.config.use_cache = False  # kept keys and values are of no use in training
+    if checkpointing:
+        model.activation_checkpointing_enable(
+            activation_checkpointing_kwargs={"use_reentrant": False}
+        )
+
+
+def _train(trainer: RunTrainer, checkpoints: Path) -> float:
+    """Train from the newest whole checkpoint, or from the start; return the seconds it took."""
+    for partial in checkpoints.glob(".checkpoint-*") if checkpoints.is_dir() else ():
+        shutil.rmtree(partial)  # the folder is ours, so whoever wrote this was killed
+    newest, passed = checkpoint.newest(checkpoints)
+    for line in passed:
+        log.warning("%s", line)
+    began = time.perf_counter()
+    if newest is not None:
+        log.info("going on after step %d", checkpoint.step_of(newest))
+        trainer.state = trainer.restore(newest)
+        if trainer.is_over():
+            return 0.0
+    record = next(c for c in trainer.callback_handler.callbacks if isinstance(c, Record))
+    flow = next(c for c in trainer.callback_handler.callbacks if isinstance(c, Flow))
+    try:
+        trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
+    finally:
+        record.close()
+        flow.restore()
+    if flow.interrupted:
+        raise TrainingError(
+            f"Stopped after step {trainer.state.global_step}, which is saved. Pass --resume to go "
+            "on from there."
+        )
+    return time.perf_counter() - began
+
+
+def _finish(
+    trainer: RunTrainer, folder: Path, recipe: Recipe, task: Task, about: dict[str, Any]
+) -> Result:
+    """Write the adapter, the metrics and the picture."""
+    best = trainer.restore_best() if recipe.train.keep_best else None
+    events = read_events(folder / EVENTS)
+    step = best or trainer.state.global_step
+    metrics = _metrics(events, step)
+    metrics["seconds"] = round(about["seconds"], 2)
+    log.info("the adapter is that of step %d of %d", step, trainer.state.global_step)
+    adapter = save(
+        trainer.adapted, folder / "adapter", name=NAME,
+        run={"recipe": recipe.model_dump(), "labels": task.labels(), "data": about["data"],
+             "metrics": metrics},
+    )  # fmt: skip
+    plot_loss(events, folder / "loss.png", title=f"{recipe.task} on {Path(recipe.model).name}")
+    write_whole(folder / METRICS, (json.dumps(metrics, indent=2) + "\n").encode())
+    return Result(folder, adapter, metrics)
+
+
+def _metrics(events: list[dict[str, Any]], step: int) -> dict[str, Any]:
+    """What was measured at the step the adapter is of, and the last training losses."""
+    found: dict[str, Any] = {"step": step}
+    losses = [event["loss"] for event in events if "loss" in event and event["step"] <= step]
+    if losses:
+        found["loss"] = sum(losses[-10:]) / len(losses[-10:])
+    for event in events:
+        if event["step"] == step and "eval_loss" in event:
+            found.update({k: v for k, v in event.items() if k.startswith("eval_")})
+    return found

@@ -1,0 +1,155 @@
+"""From a recipe to a trainer: its arguments, and when a run evaluates, saves and stops."""
+
+from __future__ import annotations
+
+import functools
+import math
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+from transformers import PrinterCallback, TrainerCallback, TrainingArguments
+
+from lorakit.tasks import Task
+from lorakit.tasks.base import Features, collate
+from lorakit.train.recipe import Recipe
+from lorakit.train.record import Record
+from lorakit.train.trainer import AdapterTrainer
+
+CHECKPOINTS = "checkpoints"
+
+
+class RunTrainer(AdapterTrainer):
+    """An `AdapterTrainer` that evaluates at the last step and stops when it no longer gains."""
+
+    def __init__(self, *args: Any, patience: int | None, **kwargs: Any):
+        self.patience = patience
+        super().__init__(*args, **kwargs)
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        best = super()._determine_best_metric(metrics, trial)
+        if self.is_over():
+            self.control.should_training_stop = True
+            self.control.should_save = True  # so that a resumed run knows that it is over
+        return best
+
+    def is_over(self, state: Any = None) -> bool:
+        """Whether a state is the last one: all steps are done, or it waited too long for a gain."""
+        state = state or self.state
+        if state.global_step >= state.max_steps > 0:
+            return True
+        if self.patience is None or not state.best_global_step:
+            return False
+        return state.global_step - state.best_global_step >= self.patience * int(
+            self.args.eval_steps or 1
+        )
+
+
+class Flow(TrainerCallback):
+    """Evaluates after the last step, and turns Ctrl-C into a checkpoint and a clean stop."""
+
+    def __init__(self) -> None:
+        self.interrupted = False
+        self.previous: Any = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Listen for Ctrl-C while training runs."""
+        if threading.current_thread() is threading.main_thread():
+            self.previous = signal.signal(signal.SIGINT, self._note)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Decide what happens after this step."""
+        if self.interrupted:
+            control.should_save = control.should_training_stop = True
+        elif state.global_step >= state.max_steps and args.eval_strategy != "no":
+            control.should_evaluate = True
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Stop listening."""
+        self.restore()
+
+    def restore(self) -> None:
+        """Give Ctrl-C its former meaning."""
+        if self.previous is not None:
+            signal.signal(signal.SIGINT, self.previous)
+            self.previous = None
+
+    def _note(self, number: int, frame: Any) -> None:
+        del number, frame
+        self.interrupted = True
+        self.restore()  # a second Ctrl-C ends the process at once
+
+
+def steps_of(recipe: Recipe, rows: int) -> int:
+    """How many optimiser steps the run has."""
+    options = recipe.train
+    if options.steps is not None:
+        return options.steps
+    batches = math.ceil(rows / options.batch_size)
+    return math.ceil(math.ceil(batches / options.accumulate) * options.epochs)
+
+
+def arguments(
+    recipe: Recipe, rows: int, *, best: tuple[str, bool] | None, device: str
+) -> TrainingArguments:
+    """Hugging Face's arguments for the recipe; `best` is the metric to choose by, if evaluated."""
+    options = recipe.train
+    steps = steps_of(recipe, rows)
+    tenth = max(10, math.ceil(steps / 10))
+    schedule = "constant_with_warmup" if options.schedule == "constant" else options.schedule
+    chooses = best is not None and (options.keep_best or options.patience is not None)
+    return TrainingArguments(
+        output_dir=str(Path(recipe.output).expanduser() / CHECKPOINTS),
+        max_steps=steps,
+        per_device_train_batch_size=options.batch_size,
+        per_device_eval_batch_size=options.eval_batch_size or options.batch_size,
+        gradient_accumulation_steps=options.accumulate,
+        learning_rate=options.lr,
+        lr_scheduler_type=schedule,
+        warmup_steps=round(steps * options.warmup),
+        weight_decay=options.weight_decay,
+        max_grad_norm=options.clip,
+        seed=options.seed,
+        fp16=options.precision == "fp16" and device == "cuda",
+        use_cpu=device == "cpu",
+        dataloader_pin_memory=device == "cuda",
+        train_sampling_strategy="group_by_length" if options.length_groups else "random",
+        eval_strategy="no" if best is None else "steps",
+        eval_steps=options.eval_every or tenth,
+        metric_for_best_model=best[0] if best and chooses else None,
+        greater_is_better=best[1] if best and chooses else None,
+        save_strategy="steps",
+        save_steps=options.save_every or tenth,
+        save_total_limit=options.keep,
+        logging_steps=1,
+        include_num_input_tokens_seen="non_padding",
+        remove_unused_columns=False,
+        label_names=["labels"],
+        report_to="none",
+        disable_tqdm=True,
+        log_level="error",
+    )
+
+
+def make_trainer(
+    recipe: Recipe, task: Task, model: Any, data: tuple[list[Features], list[Features]],
+    padding: int, *, quiet: bool = False,
+) -> RunTrainer:  # fmt: skip
+    """The trainer for a model with its adapter on it, and rows as token ids."""
+    rows, held = data
+    trainer = RunTrainer(
+        model,
+        arguments(recipe, len(rows), best=task.best if held else None, device=model.device.type),
+        patience=recipe.train.patience,
+        data_collator=functools.partial(collate, padding=padding),
+        train_dataset=rows,
+        eval_dataset=held or None,
+        compute_metrics=lambda scored: task.metrics(scored.predictions, scored.label_ids),
+        preprocess_logits_for_metrics=lambda logits, labels: task.statistics(
+            logits[0] if isinstance(logits, tuple) else logits, labels
+        ),
+        callbacks=[Flow(), Record(Path(recipe.output).expanduser(), quiet=quiet)],
+    )
+    trainer.remove_callback(PrinterCallback)  # it prints each step; the record's bar shows it
+    return trainer

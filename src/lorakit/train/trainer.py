@@ -1,0 +1,161 @@
+"""`AdapterTrainer`: Hugging Face's Trainer for a model that lorakit adapted.
+
+It saves, resumes and restores adapters instead of whole models, writes checkpoints that are whole
+or not there, and stops where going on would be wrong.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Trainer, TrainerState
+from transformers.trainer_callback import ExportableState
+
+from lorakit.core.errors import DeadAdapterError, TrainingError, shortlist
+from lorakit.core.folder import whole_folder
+from lorakit.core.registry import require_registry
+from lorakit.core.state import restore, trained_parameters
+from lorakit.formats.load import read_adapter
+from lorakit.formats.save import adapter_files, save
+from lorakit.train import checkpoint
+from lorakit.train.sampler import SeededSampler
+
+
+class AdapterTrainer(Trainer):
+    """Trains the one adapter that is active on the model; takes what `transformers.Trainer` takes.
+
+    The model must be injected first. `save_model` writes the adapter's folder; a checkpoint holds
+    the adapter, the optimiser, the schedule and the random state, and `train` resumes from it to
+    the same bits. Raises `TrainingError` within one step of a loss or weight that is not finite,
+    and `DeadAdapterError` after the first backward pass if part of the adapter got no gradient.
+    """
+
+    def __init__(self, model: nn.Module, *args: Any, **kwargs: Any):
+        self.adapted = model
+        self.adapter = _one_active(model)
+        self._proved_alive = False
+        super().__init__(model, *args, **kwargs)
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
+    ) -> Tensor:
+        """One forward and backward pass, checked."""
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        if not torch.isfinite(loss):
+            raise TrainingError(
+                f"The loss is {float(loss)} at step {self.state.global_step + 1}, so training "
+                "stops; the last checkpoint is good. Lower the learning rate, or look at the data "
+                "and at the base's weights."
+            )
+        if not self._proved_alive:
+            self._check_alive()
+            self._proved_alive = True
+        return loss
+
+    def _check_alive(self) -> None:
+        dead = [
+            name for name, p in trained_parameters(self.adapted, self.adapter) if p.grad is None
+        ]
+        if dead:
+            raise DeadAdapterError(
+                f"After the first backward pass {len(dead)} parameters of {self.adapter!r} have no "
+                f"gradient: {shortlist(dead)}. Their layers are not called, or their weights are "
+                "read past them. Leave these layers out of the plan."
+            )
+
+    def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+        self._check_weights()
+        super()._maybe_log_save_evaluate(*args, **kwargs)
+
+    def _check_weights(self) -> None:
+        sums = [p.detach().sum() for _, p in trained_parameters(self.adapted, self.adapter)]
+        if not torch.isfinite(torch.stack(sums)).all():
+            raise TrainingError(
+                f"A weight of the adapter is not finite after step {self.state.global_step}, so "
+                "training stops; the last checkpoint is good. Lower the learning rate."
+            )
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        data: Any = self.train_dataset if train_dataset is None else train_dataset
+        grouped = self.args.train_sampling_strategy == "group_by_length"
+        return SeededSampler(
+            len(data),
+            seed=self.args.seed if self.args.data_seed is None else self.args.data_seed,
+            batch=self.args.train_batch_size,
+            lengths=[len(row["input_ids"]) for row in data] if grouped else None,
+        )
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        best = super()._determine_best_metric(metrics, trial)
+        if best:
+            self.control.should_save = True  # the best state is one that can be gone back to
+        return best
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        del state_dict
+        save(self.adapted, output_dir or str(self.args.output_dir), name=self.adapter)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        del model
+        self.store_flos()
+        run = Path(self._get_output_dir(trial=trial))
+        target = checkpoint.path_for(run, self.state.global_step)
+        with whole_folder(target, lambda _: None) as partial:
+            self._fill(partial)
+            checkpoint.seal(partial)
+        if self.state.best_global_step is not None:
+            best = checkpoint.path_for(run, self.state.best_global_step)
+            self.state.best_model_checkpoint = str(best)
+        checkpoint.rotate(
+            run, keep=self.args.save_total_limit or 10**9, best=self.state.best_global_step
+        )
+
+    def _fill(self, folder: Path) -> None:
+        for name, content in adapter_files(self.adapted, self.adapter).items():
+            (folder / name).write_bytes(content)
+        place = os.fspath(folder)
+        self._save_optimizer_and_scheduler(place)
+        self._save_scaler(place)
+        self._save_rng_state(place)
+        states: Any = self.state.stateful_callbacks
+        states.update({type(part).__name__: part.state() for part in self._stateful()})
+        self.state.save_to_json(str(folder / checkpoint.STATE))
+
+    def _stateful(self) -> Iterable[Any]:
+        parts = [*self.callback_handler.callbacks, self.control]
+        return [part for part in parts if isinstance(part, ExportableState)]
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        del model
+        self.restore(Path(resume_from_checkpoint))
+
+    def restore(self, folder: Path) -> TrainerState:
+        """Put the adapter of a checkpoint on the model, every tensor of it; return its state."""
+        checkpoint.require_whole(folder)
+        state = read_adapter(folder, model=self.adapted)
+        restore(self.adapted, self.adapter, state)
+        return TrainerState.load_from_json(str(folder / checkpoint.STATE))
+
+    def restore_best(self) -> int | None:
+        """Go back to the best evaluated state; return its step, or None where none is kept."""
+        best = self.state.best_global_step
+        if best is None or best == self.state.global_step:
+            return best
+        self.restore(checkpoint.path_for(Path(str(self.args.output_dir)), best))
+        return best
+
+
+def _one_active(model: nn.Module) -> str:
+    registry = require_registry(model)
+    names = registry.names_of(registry.active.ids)
+    if len(names) != 1:
+        raise TrainingError(
+            f"AdapterTrainer trains one adapter; active are {', '.join(names) or 'none'}. Call "
+            "lk.activate(model, name) first."
+        )
+    return names[0]
