@@ -1,0 +1,152 @@
+"""The demo's course: data, training, before and after, merge and unmerge, report."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lorakit.analysis.inspect import inspect
+from lorakit.core.activate import use
+from lorakit.core.errors import SaveError
+from lorakit.core.inject import base_parameters
+from lorakit.core.merge import merge, unmerge
+from lorakit.core.registry import root_of
+from lorakit.demo import base_folder
+from lorakit.demo.report import Example, Report, write_report
+from lorakit.demo.rows import Row, rows, slot_accuracy
+from lorakit.eval.generate import generate
+from lorakit.eval.session import BASE, Session, open_session
+from lorakit.train.recipe import Recipe, make_recipe
+from lorakit.train.run import run
+
+TRAINING_ROWS = 2400
+HELD_OUT_ROWS = 100
+REPORT = "report.html"
+RECIPE = "recipe.yaml"
+
+
+def show(out: Path) -> Report:
+    """Run the demo into a folder, which must be new, empty, or an earlier demo's."""
+    began = time.perf_counter()
+    _make_room(out)
+    _say("1/4  writing the rows and the recipe")
+    held = rows(HELD_OUT_ROWS, seed=1, held_out=True)
+    recipe = _prepare(out)
+
+    _say(f"2/4  training: {recipe.train.steps} steps")
+    result = run(recipe, quiet=False)
+
+    _say("3/4  the same held-out rows for the base and for the adapter")
+    session = open_session([str(result.adapter)], model=recipe.model, with_base=True, device="cpu")
+    label = next(voice for voice in session.voices if voice != BASE)
+    before, after = _answers(session, held, []), _answers(session, held, [label])
+
+    _say("4/4  merging, and back")
+    proof = _merge_and_back(session, label, held)
+    about = inspect(result.adapter)
+    assert not isinstance(about, list)
+    base_file = base_folder() / "model.safetensors"
+    report = Report(
+        folder=out,
+        adapter=result.adapter,
+        before=slot_accuracy(held, before),
+        after=slot_accuracy(held, after),
+        examples=[
+            Example(row["prompt"].strip(), a, b, row["completion"])
+            for row, a, b in zip(held, before, after)
+        ][:8],
+        parameters=about.parameters,
+        base_parameters=sum(p.numel() for p in base_parameters(root_of(session.model)).values()),
+        adapter_bytes=(result.adapter / "adapter_model.safetensors").stat().st_size,
+        base_bytes=base_file.stat().st_size,
+        training_seconds=result.metrics["seconds"],
+        seconds=time.perf_counter() - began,
+        **proof,
+    )
+    write_report(report, out / REPORT, loss=result.folder / "loss.png")
+    return report
+
+
+def _make_room(out: Path) -> None:
+    """A demo replaces an earlier one, and nothing else."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not (out / RECIPE).is_file() or not (out / "train.jsonl").is_file():
+        raise SaveError(f"{out} is there and holds no earlier demo. Pass --out NEW-FOLDER.")
+    shutil.rmtree(out)
+
+
+def _prepare(out: Path) -> Recipe:
+    out.mkdir(parents=True, exist_ok=True)
+    for name, count, held_out in (("train", TRAINING_ROWS, False), ("held_out", 200, True)):
+        lines = [
+            json.dumps({"attributes": row["prompt"].strip(), "description": row["completion"]})
+            for row in rows(count, seed=2 if held_out else 0, held_out=held_out)
+        ]
+        (out / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    recipe = make_recipe(
+        {
+            "model": str(base_folder()),
+            "task": "completion",
+            "data": {
+                "train": str(out / "train.jsonl"), "eval": str(out / "held_out.jsonl"),
+                "prompt": "{attributes}\n", "completion": "{description}",
+            },
+            "lora": {"rank": 16, "alpha": 32, "targets": "all-linear"},
+            "train": {
+                "steps": 300, "batch_size": 32, "lr": 5e-3, "schedule": "cosine", "seed": 0,
+                "eval_every": 100, "save_every": 100, "device": "cpu",
+            },
+            "output": str(out / "run"),
+        }
+    )  # fmt: skip
+    (out / RECIPE).write_text(recipe.dump(), encoding="utf-8")
+    return recipe
+
+
+def _answers(session: Session, held: list[Row], adapters: list[str]) -> list[str]:
+    prompts = [row["prompt"] for row in held]
+    found = generate(
+        session.model, session.tokenizer, prompts, adapters=adapters, max_new_tokens=64,
+        batch_size=50,
+    )  # fmt: skip
+    return [text.strip() for text in found]
+
+
+def _merge_and_back(session: Session, label: str, held: list[Row]) -> dict[str, Any]:
+    """What merging changes: logits against the unmerged ones, and the base's bits afterwards."""
+    texts = [row["prompt"] + row["completion"] for row in held[:16]]
+    batch = session.tokenizer(texts, return_tensors="pt", padding=True)
+    batch.pop("token_type_ids", None)
+    before = _fingerprint(session.model)
+    with torch.no_grad():
+        with use(session.model, label):
+            expected = session.model(**batch).logits
+        merge(session.model, label)
+        merged = session.model(**batch).logits
+        unmerge(session.model)
+    return {
+        "merge_error": float((merged - expected).abs().max()),
+        "largest_logit": float(expected.abs().max()),
+        "restored": _fingerprint(session.model) == before,
+    }
+
+
+def _fingerprint(model: Any) -> str:
+    """The sha256 of every bit of the base's parameters."""
+    whole = hashlib.sha256()
+    for name, value in sorted(base_parameters(root_of(model)).items()):
+        whole.update(name.encode())
+        whole.update(value.detach().contiguous().view(torch.uint8).numpy().tobytes())
+    return whole.hexdigest()
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
