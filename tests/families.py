@@ -1,0 +1,102 @@
+"""Tiny random models of every supported family, from their configs."""
+
+from __future__ import annotations
+
+import torch
+import transformers as tf
+
+VOCABULARY = 64
+_small = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+_mlp = {"intermediate_size": 48}
+_grouped = {**_small, **_mlp, "num_key_value_heads": 2, "head_dim": 8}
+_plain = {**_small, **_mlp, "max_position_embeddings": 64}
+
+CONFIGS = {
+    "bert": lambda: tf.BertConfig(vocab_size=VOCABULARY, **_plain),
+    "roberta": lambda: tf.RobertaConfig(vocab_size=VOCABULARY, **_plain),
+    "distilbert": lambda: tf.DistilBertConfig(
+        vocab_size=VOCABULARY, dim=32, n_layers=2, n_heads=4, hidden_dim=48
+    ),
+    "deberta-v2": lambda: tf.DebertaV2Config(
+        vocab_size=VOCABULARY, relative_attention=True, pos_att_type=["p2c", "c2p"],
+        position_buckets=16, **_plain
+    ),
+    "gpt2": lambda: tf.GPT2Config(
+        vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_inner=48, n_positions=64
+    ),
+    "gpt_neox": lambda: tf.GPTNeoXConfig(vocab_size=VOCABULARY, **_plain),
+    "opt": lambda: tf.OPTConfig(
+        vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+        ffn_dim=48, max_position_embeddings=64, word_embed_proj_dim=32
+    ),
+    "t5": lambda: tf.T5Config(
+        vocab_size=VOCABULARY, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4,
+        decoder_start_token_id=0
+    ),
+    "t5-gated": lambda: tf.T5Config(
+        vocab_size=VOCABULARY, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4,
+        feed_forward_proj="gated-gelu", tie_word_embeddings=False, decoder_start_token_id=0
+    ),
+    "bart": lambda: tf.BartConfig(
+        vocab_size=VOCABULARY, d_model=32, encoder_layers=2, decoder_layers=2,
+        encoder_attention_heads=4, decoder_attention_heads=4, encoder_ffn_dim=48,
+        decoder_ffn_dim=48, max_position_embeddings=64, scale_embedding=True
+    ),
+    "llama": lambda: tf.LlamaConfig(vocab_size=VOCABULARY, **_grouped),
+    "llama-tied": lambda: tf.LlamaConfig(
+        vocab_size=VOCABULARY, tie_word_embeddings=True, **_grouped
+    ),
+    "mistral": lambda: tf.MistralConfig(vocab_size=VOCABULARY, **_grouped),
+    "qwen2": lambda: tf.Qwen2Config(vocab_size=VOCABULARY, **_grouped),
+    "qwen3": lambda: tf.Qwen3Config(vocab_size=VOCABULARY, **_grouped),
+    "gemma": lambda: tf.GemmaConfig(vocab_size=VOCABULARY, **_grouped),
+    "gemma2": lambda: tf.Gemma2Config(vocab_size=VOCABULARY, **_grouped),
+    "gemma3": lambda: tf.Gemma3TextConfig(vocab_size=VOCABULARY, **_grouped),
+    "phi": lambda: tf.PhiConfig(vocab_size=VOCABULARY, **_plain),
+    "phi3": lambda: tf.Phi3Config(vocab_size=VOCABULARY, pad_token_id=0, **_grouped),
+}  # fmt: skip
+ENCODERS = ("bert", "roberta", "distilbert", "deberta-v2")
+SEQ2SEQ = ("t5", "t5-gated", "bart")
+
+
+def build(family: str, *, seed: int = 0, dtype: torch.dtype = torch.float32, head: str = "lm"):
+    """A tiny model in eval mode: `head` is "lm" (the family's own) or "classes" (three labels)."""
+    torch.manual_seed(seed)
+    config = CONFIGS[family]()
+    if head == "classes":
+        config.num_labels = 3
+        auto = tf.AutoModelForSequenceClassification
+        config.pad_token_id = 0
+    elif family in ENCODERS:
+        auto = tf.AutoModelForMaskedLM
+    elif family in SEQ2SEQ:
+        auto = tf.AutoModelForSeq2SeqLM
+    else:
+        auto = tf.AutoModelForCausalLM
+    model = auto.from_config(config)
+    for parameter in model.parameters():  # not the buffers: transformers keeps rotations in float32
+        parameter.data = parameter.data.to(dtype)
+    return model.eval()
+
+
+def inputs(model, *, rows: int = 2, length: int = 7, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Random token ids that avoid the special ones, with decoder ids where the model has one."""
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(4, VOCABULARY, (rows, length), generator=generator)
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    if model.config.is_encoder_decoder:
+        batch["decoder_input_ids"] = ids[:, : length - 2]
+    return batch
+
+
+def randomise(model, name: str, *, seed: int = 0, scale: float = 0.1) -> None:
+    """Give an adapter values that change every output."""
+    from lorakit.core.registry import require_registry
+
+    entry = require_registry(model).entry(name)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for key, parameter in model.named_parameters():
+            if f".lora.{entry.id}." in key:
+                noise = torch.randn(parameter.shape, generator=generator) * scale
+                parameter.add_(noise.to(parameter))

@@ -1,0 +1,53 @@
+"""What the documents say is so: the README's example runs, its recipe is one, tables are fresh."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lorakit.cli import VERBS
+from lorakit.train.recipe import make_recipe
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+
+
+def block(language: str) -> str:
+    found = re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    assert len(found) == 1
+    return found[0]
+
+
+def test_the_readmes_example_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    scope: dict = {}
+    exec(compile(block("python"), "README.md", "exec"), scope)
+    assert "adapter 'poet'" in capsys.readouterr().out
+    assert not scope["lk"].adapters(scope["model"])
+    assert not scope["tuned"].equal(scope["plain"])
+    assert scope["both"].shape[0] == 2
+
+
+def test_the_readmes_recipe_is_one():
+    recipe = make_recipe(yaml.safe_load(block("yaml")))
+    assert recipe.task == "completion"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_verbs_and_links_exist(page):
+    text = page.read_text(encoding="utf-8")
+    for verb in re.findall(r"^\s+lorakit (\w+) ", text, re.MULTILINE):
+        assert verb in VERBS, verb
+    for target in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (page.parent / target).exists(), target
+
+
+def test_the_table_of_the_recipe_is_fresh():
+    script = runpy.run_path(str(ROOT / "scripts" / "recipe_table.py"))
+    text = script["PAGE"].read_text(encoding="utf-8")
+    assert script["page"](text) == text, "run: python scripts/recipe_table.py"

@@ -1,0 +1,125 @@
+"""The house keeps its order: layers import one way, public names are complete, files stay small."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lorakit
+
+SOURCE = Path(lorakit.__file__).parent
+# Folder -> row of the table in CONTRIBUTING.md: a module imports from its own row's folder or an
+# earlier row.
+ROWS = {
+    "core": 1, "layers": 2, "methods": 3, "formats": 4, "analysis": 5, "models": 6, "tasks": 6,
+    "train": 7, "eval": 7, "demo": 8, "cli": 9,
+}  # fmt: skip
+# What a row may import from outside; the standard library is free to all.
+CORE_MAY_IMPORT = {"torch"}
+LIGHT = {"torch", "safetensors", "numpy"}
+FILES = sorted(SOURCE.rglob("*.py"))
+
+
+def imports(file: Path) -> list[tuple[str, bool]]:
+    """(module, whether it is imported when the file is) for each absolute import."""
+    tree = ast.parse(file.read_text())
+    inside = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.FunctionDef, ast.If))
+        for inner in ast.walk(node)
+    }
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, id(node) not in inside) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            names = [node.module or ""]
+            if node.module == "lorakit":
+                names = [f"lorakit.{alias.name}" for alias in node.names]
+            found += [(name, id(node) not in inside) for name in names]
+    return found
+
+
+def row_of(file: Path) -> tuple[str, int]:
+    folder = file.relative_to(SOURCE).parts[0]
+    return folder, ROWS.get(folder, 10)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
+def test_imports_go_one_way(file):
+    folder, row = row_of(file)
+    for module, _ in imports(file):
+        parts = module.split(".")
+        if parts[0] != "lorakit" or len(parts) < 2 or parts[1] not in ROWS:
+            continue
+        assert parts[1] == folder or ROWS[parts[1]] < row, f"{file} (row {row}) imports {module}"
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
+def test_lower_rows_import_little(file):
+    _, row = row_of(file)
+    outside = {module.split(".")[0] for module, _ in imports(file)} - {"lorakit"}
+    outside -= set(sys.stdlib_module_names)
+    assert "peft" not in outside
+    if row == 1:
+        assert outside <= CORE_MAY_IMPORT
+    elif row <= 5:
+        assert outside <= LIGHT
+
+
+def test_every_folder_has_a_row():
+    folders = {path.name for path in SOURCE.iterdir() if path.is_dir() and path.name[0] != "_"}
+    assert folders == set(ROWS)
+
+
+def test_public_names_are_sorted_and_complete():
+    names = list(lorakit._PUBLIC)
+    assert names == sorted(names)
+    for name, module in lorakit._PUBLIC.items():
+        value = getattr(lorakit, name)
+        assert value.__module__ == f"lorakit.{module}", name
+        assert value.__doc__, name
+        assert getattr(importlib.import_module(f"lorakit.{module}"), name) is value
+    checked = ast.parse((SOURCE / "__init__.py").read_text())
+    typed = {
+        alias.name
+        for node in ast.walk(checked)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lorakit.")
+        for alias in node.names
+    }
+    assert typed == set(names)
+
+
+def test_importing_the_package_is_light():
+    code = "import sys, lorakit; print(*sorted({m.split('.')[0] for m in sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert not loaded & {"torch", "transformers", "numpy", "pydantic", "typer", "matplotlib"}
+
+
+def test_the_core_imports_torch_alone():
+    code = (
+        "import sys, lorakit as lk; lk.inject; lk.save; lk.load; lk.merge; lk.plan; "
+        "print(*sorted({m.split('.')[0] for m in sys.modules}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert not loaded & {"transformers", "pydantic", "datasets", "sklearn", "matplotlib", "peft"}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
+def test_files_and_functions_stay_small(file):
+    text = file.read_text()
+    assert text.count("\n") <= 320, f"{file} has {text.count(chr(10))} lines"
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            assert node.end_lineno is not None
+            length = node.end_lineno - node.lineno + 1
+            assert length <= 60, f"{file}:{node.lineno} {node.name} has {length} lines"
