@@ -24,6 +24,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, set_seed
 
 import lorakit as lk
 from lorakit.eval.generate import generate
+from lorakit.models.ending import learnable_end
 from lorakit.models.load import load_base, load_config, load_tokenizer
 from lorakit.tasks import make_task
 from lorakit.tasks.base import collate
@@ -84,8 +85,7 @@ def train_ours(recipe: Recipe) -> dict[str, Any]:
     """The run that `lorakit train` makes."""
     result = run(recipe)
     losses = [e["loss"] for e in read_events(result.folder / "events.jsonl") if "loss" in e]
-    model, fresh, tokenizer, task, _ = prepare(recipe)
-    del fresh, task
+    model, _, tokenizer, *_ = prepare(recipe)
     lk.load(model, result.adapter, name="ours", check_base=False)
     return {"losses": losses, **result.metrics, **bleu(recipe, model, tokenizer)}
 
@@ -100,6 +100,7 @@ def train_peft(recipe: Recipe) -> dict[str, Any]:
     lk.save(model, start)
     lk.remove(model, "start")
     wrapped = peft.PeftModel.from_pretrained(model, str(start), is_trainable=True)
+    options = recipe.train
     losses: list[float] = []
 
     class Losses(TrainerCallback):
@@ -109,10 +110,7 @@ def train_peft(recipe: Recipe) -> dict[str, Any]:
 
     class SameOrder(Trainer):
         def _get_train_sampler(self, train_dataset=None):
-            lengths = [len(row["input_ids"]) for row in rows]
-            return SeededSampler(
-                len(rows), seed=recipe.train.seed, batch=recipe.train.batch_size, lengths=lengths
-            )
+            return SeededSampler(len(rows), seed=options.seed, batch=options.batch_size)
 
     trainer = SameOrder(
         wrapped, arguments(recipe, len(rows), best=task.best, device="cpu"),
@@ -135,9 +133,11 @@ def prepare(recipe: Recipe) -> tuple[Any, list[str], Any, Any, tuple[list, list]
     task = make_task(recipe.task, recipe.data)
     checked = read_data(recipe.data, task, recipe.train.seed)
     tokenizer = load_tokenizer(recipe.model)
-    data = encode(checked, task, tokenizer, load_config(recipe.model), recipe.data)
     set_seed(recipe.train.seed)
     base = load_base(recipe.model, task.kind, labels=task.labels(), padding=tokenizer.pad_token_id)
+    if task.kind == "causal":
+        tokenizer = load_tokenizer(recipe.model, learnable_end(base.model, tokenizer)[0])
+    data = encode(checked, task, tokenizer, load_config(recipe.model), recipe.data)
     return base.model, base.fresh, tokenizer, task, data
 
 

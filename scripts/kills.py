@@ -75,6 +75,7 @@ task: completion
 data: {{train: {folder}/train.jsonl, eval: {folder}/eval.jsonl}}
 lora: {{rank: 4, alpha: 8, targets: attention, dropout: 0.1}}
 train: {{steps: {STEPS}, batch_size: 4, accumulate: 2, lr: 2e-3, schedule: cosine, save_every: 3,
+        length_groups: true,
         eval_every: 9, device: cpu}}
 output: {folder}/unused
 """

@@ -57,6 +57,8 @@ CORPUS: dict[str, tuple[str, dict, dict]] = {
     "an unknown precision": ("train.precision", {"train.precision": "fp8"}, {}),
     "an unknown device": ("train.device is 'abacus'", {"train.device": "abacus"}, {}),
     "patience without evaluation": ("needs evaluations", {"train.patience": 2}, {}),
+    "an end that is no token": ("is no token", {"data.end": "<|end|>"}, {}),
+    "an end for whole turns": ("ends rows itself", {"task": "chat", "data.end": "</s>"}, {}),
     "a prompt without a completion": ("go together", {"data.prompt": "{prompt}"}, {}),
     "a group that is a number": ("data", {"data": 3}, {}),
     "targets that mean nothing": ("Did you mean 'q_proj'", {"lora.targets": "q_prjo"}, {}),

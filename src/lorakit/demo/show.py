@@ -101,8 +101,8 @@ def _prepare(out: Path) -> Recipe:
             },
             "lora": {"rank": 16, "alpha": 32, "targets": "all-linear"},
             "train": {
-                "steps": 300, "batch_size": 32, "lr": 5e-3, "schedule": "cosine", "seed": 0,
-                "eval_every": 100, "save_every": 100, "device": "cpu",
+                "steps": 160, "batch_size": 16, "lr": 5e-3, "schedule": "cosine", "seed": 0,
+                "eval_every": 40, "save_every": 80, "device": "cpu",
             },
             "output": str(out / "run"),
         }

@@ -11,21 +11,30 @@ import torch
 from lorakit.core.activate import use
 from lorakit.core.errors import RecipeError
 from lorakit.eval.session import Session
-from lorakit.tasks.chat import render, set_template
+from lorakit.models.ending import check_end
+from lorakit.tasks.chat import render, set_template, turn_end
 
 
 def generate(
     model: Any, tokenizer: Any, prompts: Sequence[str], *, adapters: Sequence[str] = (),
     max_new_tokens: int = 64, temperature: float = 0.0, seed: int = 0, batch_size: int = 16,
+    end: str | None = None, stop: str = "",
 ) -> list[str]:  # fmt: skip
     """What the model writes after each prompt, with the named adapters, or as the bare base.
 
-    Prompts are texts as the model is to see them. Temperature 0 takes the likeliest token.
+    Prompts are texts as the model is to see them. Temperature 0 takes the likeliest token. An
+    answer ends before the token `end`, by default the tokenizer's own, and before the text `stop`.
     """
     order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
     answers = [""] * len(prompts)
     torch.manual_seed(seed)
-    options: dict[str, Any] = {"do_sample": temperature > 0}
+    options: dict[str, Any] = {"do_sample": temperature > 0, "max_new_tokens": max_new_tokens}
+    options["eos_token_id"] = tokenizer.eos_token_id
+    if end is not None:
+        check_end(tokenizer, end)
+        options["eos_token_id"] = tokenizer.convert_tokens_to_ids(end)
+    if stop:
+        options |= {"stop_strings": [stop], "tokenizer": tokenizer}
     if temperature > 0:
         options["temperature"] = temperature
     training, model = model.training, model.eval()
@@ -34,9 +43,9 @@ def generate(
             for at in range(0, len(order), batch_size):
                 places = order[at : at + batch_size]
                 texts = [prompts[place] for place in places]
-                written = _batch(model, tokenizer, texts, max_new_tokens, options)
+                written = _batch(model, tokenizer, texts, options)
                 for place, answer in zip(places, written):
-                    answers[place] = answer
+                    answers[place] = answer.partition(stop)[0] if stop else answer
     finally:
         model.train(training)
     return answers
@@ -50,13 +59,18 @@ def ask(
     Unless `raw`, a prompt goes into the template that an adapter was trained with; the base gets
     it in that of the first adapter, so that the answers can be compared.
     """
-    recipes = list(session.recipes.values())
+    runs = list(session.runs.values())
     found: list[dict[str, Any]] = [{"prompt": prompt, "answers": {}} for prompt in prompts]
     for voice, adapter in session.voices.items():
-        recipe = session.recipes.get(voice) or (recipes[0] if recipes else {})
+        run = session.runs.get(voice) or (runs[0] if runs else {})
+        recipe = run.get("recipe", {})
         texts = [p if raw else in_template(p, recipe, session.tokenizer) for p in prompts]
         names = [] if adapter is None else [adapter]
-        answers = generate(session.model, session.tokenizer, texts, adapters=names, **options)
+        stop = turn_end(session.tokenizer) if recipe.get("task") == "chat" and not raw else ""
+        answers = generate(
+            session.model, session.tokenizer, texts, adapters=names, end=run.get("end"), stop=stop,
+            **options,
+        )  # fmt: skip
         for entry, answer in zip(found, answers):
             entry["answers"][voice] = answer.strip()
     return found
@@ -85,17 +99,14 @@ def in_template(prompt: str, recipe: dict[str, Any], tokenizer: Any) -> str:
     )
 
 
-def _batch(
-    model: Any, tokenizer: Any, texts: list[str], max_new_tokens: int, options: dict[str, Any]
-) -> list[str]:
+def _batch(model: Any, tokenizer: Any, texts: list[str], options: dict[str, Any]) -> list[str]:
     decoder_only = not model.config.is_encoder_decoder
     encoded = tokenizer(
         texts, return_tensors="pt", padding=True, padding_side="left" if decoder_only else "right"
     ).to(model.device)
     encoded.pop("token_type_ids", None)
     written = model.generate(
-        **encoded, max_new_tokens=max_new_tokens, pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id, use_cache=True, **options,
-    )  # fmt: skip
+        **encoded, pad_token_id=tokenizer.pad_token_id, use_cache=True, **options
+    )
     fresh = written[:, encoded["input_ids"].shape[1] :] if decoder_only else written
     return tokenizer.batch_decode(fresh, skip_special_tokens=True)

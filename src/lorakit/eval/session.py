@@ -26,7 +26,7 @@ class Session:
     model: Any
     tokenizer: Any
     voices: dict[str, str | None] = field(default_factory=dict)  # label -> adapter, None is base
-    recipes: dict[str, dict[str, Any]] = field(default_factory=dict)  # label -> its run's recipe
+    runs: dict[str, dict[str, Any]] = field(default_factory=dict)  # label -> its manifest's run
     labels: list[str] | None = None
 
 
@@ -59,7 +59,7 @@ def open_session(
         replaced = require_registry(session.model).entry(label).replaced
         _check_head(base.fresh, replaced, str(folder))
         session.voices[label] = label
-        session.recipes[label] = run.get("recipe", {})
+        session.runs[label] = run
     return session
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from lorakit.core.errors import ModelError, did_you_mean
+from lorakit.models.ending import check_end
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -25,8 +26,11 @@ class Base:
     fresh: list[str]
 
 
-def load_tokenizer(name: str) -> Any:
-    """The base's tokenizer; without a padding token of its own it pads with the end's."""
+def load_tokenizer(name: str, end: str | None = None) -> Any:
+    """The base's tokenizer; without a padding token of its own it pads with the end's.
+
+    `end` is the token that ends a text, where it is not the tokenizer's own.
+    """
     from transformers import AutoTokenizer
 
     check_folder(name)
@@ -36,6 +40,9 @@ def load_tokenizer(name: str) -> Any:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     if tokenizer.pad_token_id is None:
         raise ModelError(f"The tokenizer of {name} has no token to pad with. Add a pad_token.")
+    if end is not None:
+        check_end(tokenizer, end)
+        tokenizer.eos_token = end
     return tokenizer
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lorakit.tasks.options import DataOptions
 from lorakit.tasks.rows import Row
 
 Features = dict[str, Any]  # a row as token ids: lists of whole numbers, or a label
@@ -43,6 +45,26 @@ class Task(Protocol):
     def metrics(self, statistics: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         """Metrics by name, over the statistics and labels of all rows."""
         ...
+
+
+@dataclass
+class TokenTask:
+    """What the tasks that learn tokens share; each adds `name`, `kind`, `read` and `encode`."""
+
+    options: DataOptions
+    cut: int = 0
+
+    best: ClassVar[tuple[str, bool]] = ("loss", False)
+    shifted: ClassVar[bool] = True  # a causal model's scores are for the token that comes next
+
+    def labels(self) -> list[str] | None:
+        return None
+
+    def statistics(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return token_statistics(logits, labels, shifted=self.shifted)
+
+    def metrics(self, statistics: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+        return token_metrics(statistics)
 
 
 def collate(features: Sequence[Features], padding: int) -> dict[str, Tensor]:
@@ -91,7 +113,8 @@ def ending(tokenizer: Any) -> list[int]:
 def prompt_ids(text: str, tokenizer: Any) -> list[int]:
     """A prompt as ids, begun as the tokenizer begins texts, but not ended."""
     ids = list(tokenizer(text)["input_ids"])
-    while ids and ids[-1] == tokenizer.eos_token_id:
+    # The first stays: some bases begin texts with the token that ends them.
+    while len(ids) > 1 and ids[-1] == tokenizer.eos_token_id:
         ids.pop()
     return ids
 

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import jinja2
-import numpy as np
-from torch import Tensor
 
 from lorakit.core.errors import DataError, RecipeError
-from lorakit.tasks.base import IGNORED, Features, token_metrics, token_statistics
-from lorakit.tasks.options import DataOptions
+from lorakit.tasks.base import IGNORED, Features, TokenTask
 from lorakit.tasks.rows import Row
 from lorakit.tasks.shapes import conversation
 
@@ -23,23 +19,15 @@ CHATML = (
 )
 
 
-@dataclass
-class ChatTask:
+class ChatTask(TokenTask):
     """Rows of messages for a causal language model."""
-
-    options: DataOptions
-    cut: int = 0
 
     name: ClassVar[str] = "chat"
     kind: ClassVar[str] = "causal"
-    best: ClassVar[tuple[str, bool]] = ("loss", False)
 
     def read(self, rows: Sequence[Row], *, training: bool) -> list[list[dict[str, str]]]:
         messages = conversation(self.options.messages, rows[0])
         return [messages(row) for row in rows]
-
-    def labels(self) -> list[str] | None:
-        return None
 
     def encode(self, examples: Sequence[Any], tokenizer: Any, longest: int) -> list[Features]:
         set_template(tokenizer, self.options.chat_template)
@@ -57,12 +45,6 @@ class ChatTask:
             self.cut += 1
         ids, labels = ids[:longest], labels[:longest]
         return {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": labels}
-
-    def statistics(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return token_statistics(logits, labels, shifted=True)
-
-    def metrics(self, statistics: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-        return token_metrics(statistics)
 
 
 def set_template(tokenizer: Any, said: str | None) -> None:
@@ -106,6 +88,13 @@ def assistant_spans(
             )
         spans.append((len(before), len(after)))
     return text, spans
+
+
+def turn_end(tokenizer: Any) -> str:
+    """What the tokenizer's template writes after an answer, without the space around it."""
+    answer = "the answer"
+    talk = [{"role": "user", "content": "a question"}, {"role": "assistant", "content": answer}]
+    return render(talk, tokenizer).rpartition(answer)[2].strip()
 
 
 def render(messages: list[dict[str, str]], tokenizer: Any, *, generation: bool = False) -> str:

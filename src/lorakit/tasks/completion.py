@@ -3,42 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
-
-import numpy as np
-from torch import Tensor
 
 from lorakit.tasks.base import (
     IGNORED,
     Features,
+    TokenTask,
     ending,
     plain_ids,
     prompt_ids,
-    token_metrics,
-    token_statistics,
 )
 from lorakit.tasks.options import DataOptions
 from lorakit.tasks.rows import Row
 from lorakit.tasks.shapes import prompt_and_completion
 
 
-@dataclass
-class CompletionTask:
+class CompletionTask(TokenTask):
     """Rows of prompt and completion for a causal language model."""
-
-    options: DataOptions
-    cut: int = 0
 
     name: ClassVar[str] = "completion"
     kind: ClassVar[str] = "causal"
-    best: ClassVar[tuple[str, bool]] = ("loss", False)
 
     def read(self, rows: Sequence[Row], *, training: bool) -> list[tuple[str, str]]:
         return read_pairs(self.options, rows)
-
-    def labels(self) -> list[str] | None:
-        return None
 
     def encode(self, examples: Sequence[Any], tokenizer: Any, longest: int) -> list[Features]:
         return [self._encode(a, b, tokenizer, longest) for a, b in examples]
@@ -54,12 +41,6 @@ class CompletionTask:
         ids = before + after
         labels = [IGNORED] * len(before) + after
         return {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": labels}
-
-    def statistics(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return token_statistics(logits, labels, shifted=True)
-
-    def metrics(self, statistics: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-        return token_metrics(statistics)
 
 
 def read_pairs(options: DataOptions, rows: Sequence[Row]) -> list[tuple[str, str]]:

@@ -52,6 +52,9 @@ class DataOptions(Part):
     chat_template: str | None = Field(
         default=None, description="'chatml', a Jinja template or its file"
     )
+    end: str | None = Field(
+        default=None, description="token that ends a text; else the tokenizer's own"
+    )
     columns: list[str] | None = Field(
         default=None, description="names of columns, for csv without header"
     )

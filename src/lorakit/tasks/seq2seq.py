@@ -3,34 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
-from torch import Tensor
-
-from lorakit.tasks.base import Features, token_metrics, token_statistics
+from lorakit.tasks.base import Features, TokenTask
 from lorakit.tasks.completion import read_pairs
-from lorakit.tasks.options import DataOptions
 from lorakit.tasks.rows import Row
 
 
-@dataclass
-class Seq2SeqTask:
+class Seq2SeqTask(TokenTask):
     """Rows of input and output for an encoder-decoder."""
-
-    options: DataOptions
-    cut: int = 0
 
     name: ClassVar[str] = "seq2seq"
     kind: ClassVar[str] = "seq2seq"
-    best: ClassVar[tuple[str, bool]] = ("loss", False)
+    shifted: ClassVar[bool] = False
 
     def read(self, rows: Sequence[Row], *, training: bool) -> list[tuple[str, str]]:
         return read_pairs(self.options, rows)
-
-    def labels(self) -> list[str] | None:
-        return None
 
     def encode(self, examples: Sequence[Any], tokenizer: Any, longest: int) -> list[Features]:
         return [self._encode(a, b, tokenizer, longest) for a, b in examples]
@@ -46,9 +34,3 @@ class Seq2SeqTask:
             "attention_mask": [1] * len(ids),
             "labels": outputs[:longest],
         }
-
-    def statistics(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return token_statistics(logits, labels, shifted=False)
-
-    def metrics(self, statistics: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-        return token_metrics(statistics)

@@ -47,6 +47,7 @@ def encode(
 ) -> tuple[list[Features], list[Features]]:
     """All rows as token ids, none longer than the model or the recipe allows."""
     longest = longest_row(task, tokenizer, config, options)
+    task.cut = 0
     train = task.encode(checked.train, tokenizer, longest)
     held = task.encode(checked.eval, tokenizer, longest) if checked.eval else []
     if task.cut:

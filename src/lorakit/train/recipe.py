@@ -23,6 +23,8 @@ from lorakit.tasks.options import (
     number,
 )
 
+ENDED = ("completion", "text")  # the tasks whose rows are ended by us; others bring their ends
+
 
 class LoraOptions(Part):
     """The adapter."""
@@ -68,7 +70,7 @@ class TrainOptions(Part):
         default="fp32", description="dtype of the base"
     )
     checkpointing: bool = Field(default=False, description="recompute activations to save memory")
-    length_groups: bool = Field(default=True, description="batch rows of similar length")
+    length_groups: bool = Field(default=False, description="batch rows of similar length")
     eval_every: Whole | None = Field(
         default=None, description="steps; else a tenth of the run, at least 10"
     )
@@ -103,6 +105,8 @@ class Recipe(Part):
             raise ValueError("train.patience needs evaluations: set data.eval or data.eval_share")
         if (self.data.prompt is None) != (self.data.completion is None):
             raise ValueError("data.prompt and data.completion go together: set both or none")
+        if self.data.end is not None and self.task not in ENDED:
+            raise ValueError(f"data.end is for {' and '.join(ENDED)}; {self.task} ends rows itself")
         return self
 
     def dump(self) -> str:

@@ -19,9 +19,10 @@ from lorakit.core.folder import write_whole
 from lorakit.formats.save import save
 from lorakit.methods.inject import inject
 from lorakit.methods.lora import LoRA
+from lorakit.models.ending import learnable_end
 from lorakit.models.load import load_base, load_config, load_tokenizer, pick_device
 from lorakit.models.plan import plan
-from lorakit.tasks import Task, make_task
+from lorakit.tasks import make_task
 from lorakit.train import checkpoint
 from lorakit.train.data import encode, read_data
 from lorakit.train.identity import (
@@ -35,7 +36,7 @@ from lorakit.train.identity import (
 )
 from lorakit.train.lock import owned
 from lorakit.train.plot import plot_loss
-from lorakit.train.recipe import Recipe
+from lorakit.train.recipe import ENDED, Recipe
 from lorakit.train.record import EVENTS, Record, log_to, read_events
 from lorakit.train.setup import CHECKPOINTS, Flow, RunTrainer, make_trainer
 
@@ -71,7 +72,7 @@ def run(
     if begun is not None and not force:
         check_same(begun, recipe, hashes)
     device = pick_device(recipe.train.device)
-    tokenizer = load_tokenizer(recipe.model)
+    tokenizer = load_tokenizer(recipe.model, recipe.data.end)
     data = encode(checked, task, tokenizer, load_config(recipe.model), recipe.data)
 
     set_seed(recipe.train.seed)
@@ -79,6 +80,12 @@ def run(
         recipe.model, task.kind, labels=task.labels(), precision=recipe.train.precision,
         device=device, padding=tokenizer.pad_token_id,
     )  # fmt: skip
+    end, about_end = recipe.data.end, ""
+    if end is None and task.name in ENDED:
+        end, about_end = learnable_end(base.model, tokenizer)
+        if end != tokenizer.eos_token:
+            tokenizer = load_tokenizer(recipe.model, end)
+            data = encode(checked, task, tokenizer, load_config(recipe.model), recipe.data)
     extras = list(dict.fromkeys([*recipe.lora.extras, *base.fresh]))
     if begun is not None and not force:
         check_same_base(begun, base.model)
@@ -95,10 +102,13 @@ def run(
             write_identity(folder, identity(recipe, hashes, base.model, extras))
             write_whole(folder / "recipe.yaml", recipe.dump().encode())
         log.info("%s", report)
+        if about_end:
+            log.warning("%s", about_end)
         _prepare(base.model, checkpointing=recipe.train.checkpointing)
         trainer = make_trainer(recipe, task, base.model, data, tokenizer.pad_token_id, quiet=quiet)
         seconds = _train(trainer, folder / CHECKPOINTS)
-        return _finish(trainer, folder, recipe, task, {"data": hashes, "seconds": seconds})
+        about = {"data": hashes, "labels": task.labels(), "end": end}
+        return _finish(trainer, folder, recipe, about, seconds)
 
 
 def _begun(folder: Path, *, resume: bool) -> dict[str, Any] | None:
@@ -171,20 +181,21 @@ def _train(trainer: RunTrainer, checkpoints: Path) -> float:
 
 
 def _finish(
-    trainer: RunTrainer, folder: Path, recipe: Recipe, task: Task, about: dict[str, Any]
+    trainer: RunTrainer, folder: Path, recipe: Recipe, about: dict[str, Any], seconds: float
 ) -> Result:
     """Write the adapter, the metrics and the picture."""
     best = trainer.restore_best() if recipe.train.keep_best else None
     events = read_events(folder / EVENTS)
     step = best or trainer.state.global_step
     metrics = _metrics(events, step)
-    metrics["seconds"] = round(about["seconds"], 2)
+    metrics["seconds"] = round(seconds, 2)
     log.info("the adapter is that of step %d of %d", step, trainer.state.global_step)
     adapter = save(
-        trainer.adapted, folder / "adapter", name=NAME,
-        run={"recipe": recipe.model_dump(), "labels": task.labels(), "data": about["data"],
-             "metrics": metrics},
-    )  # fmt: skip
+        trainer.adapted,
+        folder / "adapter",
+        name=NAME,
+        run={"recipe": recipe.model_dump(), **about, "metrics": metrics},
+    )
     plot_loss(events, folder / "loss.png", title=f"{recipe.task} on {Path(recipe.model).name}")
     write_whole(folder / METRICS, (json.dumps(metrics, indent=2) + "\n").encode())
     return Result(folder, adapter, metrics)
