@@ -71,7 +71,7 @@ def make(options: argparse.Namespace, folder: Path) -> Recipe:
             "train": str(options.data / "train.tsv"), "eval": str(options.data / "dev.tsv"),
             "train_rows": 3000,
         }  # fmt: skip
-        train |= {"epochs": 2, "batch_size": 32, "lr": options.lr or 1e-3, "steps": options.steps}
+        train |= {"epochs": 2, "batch_size": 32, "lr": options.lr or 2e-3, "steps": options.steps}
         task = "classification"
     train |= {"eval_every": 10**6, "save_every": 10**6, "eval_batch_size": 64}
     return make_recipe({

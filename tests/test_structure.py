@@ -97,21 +97,27 @@ def test_public_names_are_sorted_and_complete():
     assert typed == set(names)
 
 
-def test_importing_the_package_is_light():
-    code = "import sys, lorakit; print(*sorted({m.split('.')[0] for m in sys.modules}))"
+def loaded_after(code: str) -> set[str]:
+    """The packages that a fresh interpreter holds after this code."""
+    code = f"import sys; {code}; print(*sorted({{m.split('.')[0] for m in sys.modules}}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    loaded = set(done.stdout.split())
-    assert not loaded & {"torch", "transformers", "numpy", "pydantic", "typer", "matplotlib"}
+    return set(done.stdout.split())
+
+
+def test_importing_the_package_is_light():
+    heavy = {"torch", "transformers", "numpy", "pydantic", "typer", "matplotlib"}
+    assert not loaded_after("import lorakit") & heavy
+
+
+def test_reading_a_recipe_is_light():
+    heavy = {"torch", "transformers", "numpy", "sklearn", "matplotlib"}
+    assert not loaded_after("import lorakit.cli, lorakit.train.recipe") & heavy
 
 
 def test_the_core_imports_torch_alone():
-    code = (
-        "import sys, lorakit as lk; lk.inject; lk.save; lk.load; lk.merge; lk.plan; "
-        "print(*sorted({m.split('.')[0] for m in sys.modules}))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    loaded = set(done.stdout.split())
-    assert not loaded & {"transformers", "pydantic", "datasets", "sklearn", "matplotlib", "peft"}
+    heavy = {"transformers", "pydantic", "datasets", "sklearn", "matplotlib", "peft"}
+    code = "import lorakit as lk; lk.inject; lk.save; lk.load; lk.merge; lk.plan"
+    assert not loaded_after(code) & heavy
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))

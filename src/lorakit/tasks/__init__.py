@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from lorakit.tasks.base import Task
-from lorakit.tasks.chat import ChatTask
-from lorakit.tasks.classification import ClassificationTask
-from lorakit.tasks.completion import CompletionTask
-from lorakit.tasks.options import DataOptions
-from lorakit.tasks.regression import RegressionTask
-from lorakit.tasks.seq2seq import Seq2SeqTask
-from lorakit.tasks.text import TextTask
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-TASKS = (ChatTask, ClassificationTask, CompletionTask, RegressionTask, Seq2SeqTask, TextTask)
+if TYPE_CHECKING:
+    from lorakit.tasks.base import Task
+    from lorakit.tasks.options import DataOptions
+
+TASKS = {
+    "chat": "ChatTask",
+    "classification": "ClassificationTask",
+    "completion": "CompletionTask",
+    "regression": "RegressionTask",
+    "seq2seq": "Seq2SeqTask",
+    "text": "TextTask",
+}
 
 
 def make_task(name: str, options: DataOptions) -> Task:
     """The task of this name, for the recipe's data."""
-    return next(task for task in TASKS if task.name == name)(options)
+    # Imported when it is made: a recipe can be read and refused before torch is there.
+    return getattr(import_module(f"lorakit.tasks.{name}"), TASKS[name])(options)

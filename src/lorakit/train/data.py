@@ -9,8 +9,7 @@ from typing import Any
 import torch
 
 from lorakit.core.errors import DataError, ModelError, RecipeError
-from lorakit.tasks import Task
-from lorakit.tasks.base import Features
+from lorakit.tasks.base import Features, Task
 from lorakit.tasks.options import DataOptions
 from lorakit.tasks.rows import Source, has_split, read_rows
 

@@ -11,8 +11,7 @@ from typing import Any
 
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
-from lorakit.tasks import Task
-from lorakit.tasks.base import Features, collate
+from lorakit.tasks.base import Features, Task, collate
 from lorakit.train.recipe import Recipe
 from lorakit.train.record import Record
 from lorakit.train.trainer import AdapterTrainer
