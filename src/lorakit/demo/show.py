@@ -99,10 +99,10 @@ def _prepare(out: Path) -> Recipe:
                 "train": str(out / "train.jsonl"), "eval": str(out / "held_out.jsonl"),
                 "prompt": "{attributes}\n", "completion": "{description}",
             },
-            "lora": {"rank": 16, "alpha": 32, "targets": "all-linear"},
+            "lora": {"rank": 8, "alpha": 16, "targets": "all-linear"},
             "train": {
-                "steps": 160, "batch_size": 16, "lr": 5e-3, "schedule": "cosine", "seed": 0,
-                "eval_every": 40, "save_every": 80, "device": "cpu",
+                "steps": 200, "batch_size": 16, "lr": 5e-3, "schedule": "cosine", "seed": 0,
+                "eval_every": 50, "save_every": 100, "device": "cpu",
             },
             "output": str(out / "run"),
         }
