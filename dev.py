@@ -64,7 +64,7 @@ def lint(arguments: list[str]) -> int:
     checks = [
         [*ruff, "format", *([] if fix else ["--check"]), "."],
         [*ruff, "check", *(["--fix"] if fix else []), "."],
-        [str(BIN / "pyright")],
+        [str(BIN / "pyright"), "--pythonpath", str(PYTHON)],
     ]
     return max(run(check) for check in checks)
 

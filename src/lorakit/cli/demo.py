@@ -13,8 +13,8 @@ def command(
 
     Ends with a report to open in a browser. Example: `lorakit demo`
     """
-    from lorakit.cli.output import show
+    from lorakit.cli.output import program, show
     from lorakit.demo import demo
 
-    report = demo(out)
+    report = demo(out, program=program())
     show(str(report), report.as_dict(), as_json=as_json)

@@ -25,7 +25,7 @@ def command(
 
     chosen = read_recipe(recipe, parse_overrides(context.args))
 
-    from lorakit.cli.output import show
+    from lorakit.cli.output import program, show
     from lorakit.train.run import run
 
     result = run(chosen, resume=resume, force=force, quiet=quiet)
@@ -33,8 +33,8 @@ def command(
     verb = "predict" if chosen.task in ("classification", "regression") else "generate"
     text = (
         f"{figures}\nadapter: {result.adapter}\n"
-        f"try it:  lorakit {verb} --adapter {result.adapter} --with-base 'your text'\n"
-        f"look:    lorakit inspect {result.adapter}, or open {result.folder / 'loss.png'}"
+        f"try it:  {program()} {verb} --adapter {result.adapter} --with-base 'your text'\n"
+        f"look:    {program()} inspect {result.adapter}, or open {result.folder / 'loss.png'}"
     )
     data = {"folder": result.folder, "adapter": result.adapter, "metrics": result.metrics}
     show(text, data, as_json=as_json)

@@ -14,8 +14,11 @@ def base_folder() -> Path:
     return Path(__file__).parent / "base"
 
 
-def demo(out: str | Path) -> Report:
-    """Train, compare, merge and unmerge, and leave a report that opens without a network."""
+def demo(out: str | Path, *, program: str = "lorakit") -> Report:
+    """Train, compare, merge and unmerge, and leave a report that opens without a network.
+
+    `program` is what the commands that it advises begin with.
+    """
     from lorakit.demo.show import show
 
-    return show(Path(out).expanduser())
+    return show(Path(out).expanduser(), program)

@@ -24,7 +24,7 @@ class Report:
     """The demo's figures. Accuracies are (share of attributes, share of rows with all right)."""
 
     folder: Path
-    adapter: Path
+    program: str
     before: tuple[float, float]
     after: tuple[float, float]
     examples: list[Example]
@@ -41,6 +41,11 @@ class Report:
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON."""
         return {**asdict(self), "folder": str(self.folder), "adapter": str(self.adapter)}
+
+    @property
+    def adapter(self) -> Path:
+        """The folder to load, share and serve."""
+        return self.folder / "run" / "adapter"
 
     def facts(self) -> list[tuple[str, str]]:
         """The figures, each with what it is of."""
@@ -69,10 +74,10 @@ class Report:
         """What to try next."""
         prompt = self.examples[0].prompt
         return [
-            f'lorakit generate --adapter {self.adapter} --with-base "{prompt}"',
-            f"lorakit inspect {self.adapter} --layers",
-            f"lorakit merge --adapter {self.adapter} --out {self.folder / 'merged'}",
-            f"lorakit train {self.folder / 'recipe.yaml'} --lora.rank 4 --output "
+            f'{self.program} generate --adapter {self.adapter} --with-base "{prompt}"',
+            f"{self.program} inspect {self.adapter} --layers",
+            f"{self.program} merge --adapter {self.adapter} --out {self.folder / 'merged'}",
+            f"{self.program} train {self.folder / 'recipe.yaml'} --lora.rank 4 --output "
             f"{self.folder / 'rank4'}",
         ]
 

@@ -32,7 +32,7 @@ REPORT = "report.html"
 RECIPE = "recipe.yaml"
 
 
-def show(out: Path) -> Report:
+def show(out: Path, program: str) -> Report:
     """Run the demo into a folder, which must be new, empty, or an earlier demo's."""
     began = time.perf_counter()
     _make_room(out)
@@ -55,7 +55,7 @@ def show(out: Path) -> Report:
     base_file = base_folder() / "model.safetensors"
     report = Report(
         folder=out,
-        adapter=result.adapter,
+        program=program,
         before=slot_accuracy(held, before),
         after=slot_accuracy(held, after),
         examples=[
