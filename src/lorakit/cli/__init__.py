@@ -56,6 +56,8 @@ def main() -> None:
     # What libraries have to say is said by us, or not of interest to a user of the command.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # Threads that wait for each other sleep: spinning, two on a busy machine are slower than one.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if arguments and not arguments[0].startswith("-") and arguments[0] not in VERBS:
         hint = did_you_mean(arguments[0], VERBS) or f" Known are {', '.join(VERBS)}."
         _fail(f"{arguments[0]!r} is no verb of lorakit.{hint}", 2)
