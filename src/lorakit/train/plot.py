@@ -24,14 +24,20 @@ def plot_loss(events: list[dict[str, Any]], file: Path, *, title: str = "") -> N
     axes.set_xlabel("step")
     axes.set_ylabel("loss")
     axes.set_title(title, fontsize=10)
-    axes.set_ylim(bottom=0 if losses and min(losses) < 0.5 * max(losses) else None)
+    if losses and min(losses) > 0 and max(losses) > 10 * min(losses):
+        axes.set_yscale("log")  # else all that matters would be a line at the bottom
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.grid(alpha=0.25)
     axes.legend(frameon=False)
     figure.savefig(file)
 
 
-def running_mean(values: list[float], keep: float = 0.95) -> list[float]:
-    """An exponential mean without the bias of its start (Kingma & Ba 2014, section 3)."""
+def running_mean(values: list[float]) -> list[float]:
+    """An exponential mean without the bias of its start (Kingma & Ba 2014, section 3).
+
+    It looks back over a fortieth of the run, so that it follows a steep start.
+    """
+    keep = 1 - 1 / max(2.0, len(values) / 40)
     total = weight = 0.0
     found = []
     for value in values:
