@@ -91,7 +91,10 @@ def longest_row(task: Task, tokenizer: Any, config: Any, options: DataOptions) -
 def _split(rows: list[Any], share: float, seed: int) -> tuple[list[Any], list[Any]]:
     count = max(1, round(len(rows) * share))
     if count >= len(rows):
-        raise DataError(f"data.eval_share={share} of {len(rows)} rows leaves none to train on.")
+        raise DataError(
+            f"data.eval_share={share} of {len(rows)} rows leaves none to train on. "
+            "Name evaluation rows of their own with data.eval."
+        )
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).tolist()
     held = sorted(order[:count])
     rest = sorted(order[count:])
