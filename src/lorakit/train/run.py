@@ -147,9 +147,10 @@ def _logged(folder: Path, *, quiet: bool) -> Iterator[None]:
 def _prepare(model: Any, *, checkpointing: bool) -> None:
     model.config.use_cache = False  # kept keys and values are of no use in training
     if checkpointing:
-        model.activation_checkpointing_enable(
-            activation_checkpointing_kwargs={"use_reentrant": False}
-        )
+        # The word before the underscore is another since transformers 5.23.
+        word = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"
+        enable = getattr(model, f"{word}_checkpointing_enable")
+        enable(**{f"{word}_checkpointing_kwargs": {"use_reentrant": False}})
 
 
 def _train(trainer: RunTrainer, checkpoints: Path) -> float:
