@@ -36,6 +36,8 @@ def read_data(options: DataOptions, task: Task, seed: int) -> Checked:
     if place is not None:
         held = read_rows(place, "eval", source, options.eval_rows)
     elif options.eval_share:
+        if task.name == "text" and len(rows) == 1:
+            return _split_document(task.read(rows, training=True)[0], options.eval_share)
         rows, held = _split(rows, options.eval_share, seed)
     train = task.read(rows, training=True)
     return Checked(train, task.read(held, training=False) if held else [])
@@ -99,6 +101,18 @@ def _split(rows: list[Any], share: float, seed: int) -> tuple[list[Any], list[An
     held = sorted(order[:count])
     rest = sorted(order[count:])
     return [rows[place] for place in rest], [rows[place] for place in held]
+
+
+def _split_document(text: str, share: float) -> Checked:
+    """The one document there is, its end held out from the beginning of a line on."""
+    cut = round(len(text) * (1 - share))
+    cut = text.rfind("\n", 0, cut) + 1 or cut
+    if not text[:cut].strip() or not text[cut:].strip():
+        raise DataError(
+            f"data.eval_share={share} of one document of {len(text)} characters leaves nothing to "
+            "train or to evaluate on. Name evaluation rows of their own with data.eval."
+        )
+    return Checked([text[:cut]], [text[cut:]])
 
 
 def _without_loss(labels: Any) -> bool:
