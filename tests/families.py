@@ -55,6 +55,12 @@ CONFIGS = {
     "phi": lambda: tf.PhiConfig(vocab_size=VOCABULARY, **_plain),
     "phi3": lambda: tf.Phi3Config(vocab_size=VOCABULARY, pad_token_id=0, **_grouped),
 }  # fmt: skip
+IMAGES = {
+    "resnet": lambda: tf.ResNetConfig(
+        num_channels=3, embedding_size=8, hidden_sizes=[8, 16], depths=[1, 2], num_labels=5,
+        layer_type="basic"
+    ),
+}  # fmt: skip
 ENCODERS = ("bert", "roberta", "distilbert", "deberta-v2")
 SEQ2SEQ = ("t5", "t5-gated", "bart")
 
@@ -62,13 +68,15 @@ SEQ2SEQ = ("t5", "t5-gated", "bart")
 def build(family: str, *, seed: int = 0, dtype: torch.dtype = torch.float32, head: str = "lm"):
     """A tiny model in eval mode: `head` is "lm" (the family's own) or "classes" (three labels)."""
     torch.manual_seed(seed)
-    config = CONFIGS[family]()
+    config = {**CONFIGS, **IMAGES}[family]()
     if head == "classes":
         config.num_labels = 3
         auto = tf.AutoModelForSequenceClassification
         config.pad_token_id = 0
     elif family in ENCODERS:
         auto = tf.AutoModelForMaskedLM
+    elif family in IMAGES:
+        auto = tf.AutoModelForImageClassification
     elif family in SEQ2SEQ:
         auto = tf.AutoModelForSeq2SeqLM
     else:
@@ -76,12 +84,19 @@ def build(family: str, *, seed: int = 0, dtype: torch.dtype = torch.float32, hea
     model = auto.from_config(config)
     for parameter in model.parameters():  # not the buffers: transformers keeps rotations in float32
         parameter.data = parameter.data.to(dtype)
+    if family in IMAGES:
+        model.to(dtype)  # running means and variances have the dtype of their layer
     return model.eval()
 
 
 def inputs(model, *, rows: int = 2, length: int = 7, seed: int = 0) -> dict[str, torch.Tensor]:
-    """Random token ids that avoid the special ones, with decoder ids where the model has one."""
+    """Random token ids that avoid the special ones, with decoder ids where the model has one.
+
+    Of a model of images, random ones.
+    """
     generator = torch.Generator().manual_seed(seed)
+    if model.main_input_name == "pixel_values":
+        return {"pixel_values": torch.randn(rows, 3, 24, 24, generator=generator).to(model.dtype)}
     ids = torch.randint(4, VOCABULARY, (rows, length), generator=generator)
     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     if model.config.is_encoder_decoder:

@@ -38,6 +38,7 @@ CASES = {
         rank={"*.layers.1-3.*": 5, "*": 2},
     ),
     "conv1d, fused": Case("gpt2", ["qkv", "o", "mlp"]),
+    "convolution": Case("resnet", ["*.convolution", "*.shortcut.*"]),
     "embedding": Case("gpt_neox", "embeddings"),
     "embedding, tied": Case("llama-tied", "embeddings"),
     "embedding, scaled and tied": Case("gemma", ["embeddings", "v"]),

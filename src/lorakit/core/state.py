@@ -18,12 +18,16 @@ from lorakit.core.update import BiasShift, LowRank, Replacement
 
 @dataclass
 class LowRankState:
-    """One low-rank update: A (rank, in), B (out, rank), and the alpha its scale comes from."""
+    """One low-rank update: A (rank, in), B (out, rank), and the alpha its scale comes from.
+
+    A convolution's A is (rank, in * points of the kernel); files have its `kernel` apart.
+    """
 
     geometry: str
     A: Tensor
     B: Tensor
     alpha: float
+    kernel: tuple[int, ...] = ()
 
     @property
     def rank(self) -> int:
@@ -72,14 +76,17 @@ def capture(model: nn.Module, name: str) -> AdapterState:
         site = site_of(root.get_submodule(path))
         assert site is not None
         for update in site.updates(entry.id).values():
-            _capture(state, path, update)
+            _capture(state, path, root.get_submodule(path), update)
     return state
 
 
-def _capture(state: AdapterState, path: str, update: nn.Module) -> None:
+def _capture(state: AdapterState, path: str, layer: nn.Module, update: nn.Module) -> None:
     if isinstance(update, LowRank):
         A, B = _copy(update.A), _copy(update.B)
-        state.low_rank[path] = LowRankState(update.geometry.name, A, B, update.alpha)
+        geometry = update.geometry
+        state.low_rank[path] = LowRankState(
+            geometry.name, A, B, update.alpha, geometry.kernel(layer)
+        )
     elif isinstance(update, BiasShift):
         state.biases[path] = _copy(update.bias)
     elif isinstance(update, Replacement):

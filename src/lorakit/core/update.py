@@ -40,7 +40,11 @@ class Geometry(Protocol):
         """What the update adds to the layer's output for the input x."""
         ...
 
-    def weight_delta(self, A: Tensor, B: Tensor) -> Tensor:
+    def kernel(self, layer: nn.Module) -> tuple[int, ...]:
+        """The axes of a convolution's kernel, which A has behind its own two in files."""
+        ...
+
+    def weight_delta(self, layer: nn.Module, A: Tensor, B: Tensor) -> Tensor:
         """B A in the layout of the layer's weight."""
         ...
 
@@ -97,7 +101,7 @@ class LowRank(Update):
     def merge_into(self, layer: nn.Module, parameters: Parameters) -> None:
         weight = parameters["weight"]
         A, B = self.A.detach().to(weight.device), self.B.detach().to(weight.device)
-        delta = self.geometry.weight_delta(A, B) * self.scale
+        delta = self.geometry.weight_delta(layer, A, B) * self.scale
         parameters["weight"] = weight + delta.to(weight.dtype)
 
     def extra_repr(self) -> str:

@@ -27,13 +27,15 @@ def check_state(root: nn.Module, state: AdapterState, where: str) -> None:
     for path, low in state.low_rank.items():
         layer = _module(modules, path, where)
         geometry = require_geometry(layer, path)
-        if (geometry.name == "embedding") != (low.geometry == "embedding"):
+        columns, rows = geometry.size(layer)
+        embeds = [name == "embedding" for name in (geometry.name, low.geometry)]
+        if embeds[0] != embeds[1] or geometry.kernel(layer) != low.kernel:
+            kernel = f" with the kernel {low.kernel}" if low.kernel else ""
             raise BaseMismatchError(
-                f"{where}: {path!r} is a {type(layer).__name__} in this model, but the adapter "
-                f"has {low.geometry} factors for it. Load it on the base it was trained on."
+                f"{where}: {path!r} is a {type(layer).__name__} in this model, but the adapter has "
+                f"{low.geometry} factors{kernel} for it. Load it on the base it was trained on."
             )
         low.geometry = geometry.name
-        columns, rows = geometry.size(layer)
         _same(where, f"{path} A", (low.A.shape[0], columns), low.A)
         _same(where, f"{path} B", (rows, low.A.shape[0]), low.B)
     for path in list(state.extras):

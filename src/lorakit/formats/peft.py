@@ -1,8 +1,9 @@
 """The PEFT folder, lorakit's native format: what its tensors are called and what they mean.
 
 `adapter_model.safetensors` holds, under `base_model.model.` and the module's path, A (rank, in) and
-B (out, rank) for a linear layer, A (rank, vocabulary) and B (width, rank) for an embedding, whole
-biases, and whole parameters of `modules_to_save`. Alpha stands in the config alone.
+B (out, rank) for a linear layer, A (rank, in, *kernel) and B (out, rank, 1, ...) for a convolution,
+A (rank, vocabulary) and B (width, rank) for an embedding, whole biases, and whole parameters of
+`modules_to_save`. Alpha stands in the config alone.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ PICKLE = "adapter_model.bin"
 FILES = (CONFIG, TENSORS)
 _PREFIX = "base_model.model."
 
-# Suffix -> (geometry, factor). Linear and Conv1D share one form: the base's type tells them apart.
+# Suffix -> (geometry, factor). Linear and Conv1D share one form, which the base's type tells apart;
+# convolutions share their names, and have tensors of more axes.
 _FACTORS = {
     ".lora_A.weight": ("linear", "A"),
     ".lora_B.weight": ("linear", "B"),
@@ -76,8 +78,12 @@ def save(state: AdapterState, modules: Collection[str] | None) -> dict[str, byte
     tensors: dict[str, Tensor] = {}
     for path, low in state.low_rank.items():
         suffixes = [suffix for suffix, (kind, _) in _FACTORS.items() if kind == _kind(low)]
-        tensors[_PREFIX + path + suffixes[0]] = low.A
-        tensors[_PREFIX + path + suffixes[1]] = low.B
+        A, B = low.A, low.B
+        if low.kernel:
+            A = A.view(low.rank, -1, *low.kernel)
+            B = B.view(*B.shape, *[1] * len(low.kernel))
+        tensors[_PREFIX + path + suffixes[0]] = A
+        tensors[_PREFIX + path + suffixes[1]] = B
     for path, values in state.extras.items():
         inside = _INSIDE if path in state.low_rank else "."
         for parameter, value in values.items():
@@ -141,18 +147,23 @@ def _pair(
             "save the adapter again."
         )
     A, B = pair["A"], pair["B"]
-    if A.dim() != 2 or B.dim() != 2:
+    kernel = tuple(A.shape[2:])
+    flat = A.dim() == B.dim() in (2, 3, 4, 5) and set(B.shape[2:]) <= {1}
+    if not flat or (kernel and kind != "linear"):
         raise UnsupportedError(
             f"{where}/{TENSORS}: {target!r} has A {tuple(A.shape)} and B {tuple(B.shape)}; "
-            "supported are matrices. Load this adapter with PEFT."
+            "supported are two matrices, or those of a convolution, where B has a kernel of one "
+            "point. Load this adapter with PEFT."
         )
+    if kernel:
+        kind = "convolution"
     rank = config.rank_of(target)
     if (A.shape[0], B.shape[1]) != (rank, rank):
         raise AdapterFileError(
             f"{where}: {CONFIG} gives {target!r} rank {rank}, but its tensors are A "
             f"{tuple(A.shape)} and B {tuple(B.shape)}. Config and tensors are not of one adapter."
         )
-    return LowRankState(kind, A, B, config.alpha_of(target))
+    return LowRankState(kind, A.flatten(1), B.flatten(1), config.alpha_of(target), kernel)
 
 
 def _place(path: str, value: Tensor, config: PeftConfig, state: AdapterState, where: str) -> None:

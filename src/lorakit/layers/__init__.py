@@ -7,12 +7,14 @@ from torch import nn
 from lorakit.core.errors import UnsupportedError
 from lorakit.core.update import Geometry
 from lorakit.layers.conv1d import TransposedLinearGeometry
+from lorakit.layers.convolution import ConvolutionGeometry
 from lorakit.layers.embedding import EmbeddingGeometry
 from lorakit.layers.linear import LinearGeometry
 
 GEOMETRIES: tuple[Geometry, ...] = (
     LinearGeometry(),
     TransposedLinearGeometry(),
+    ConvolutionGeometry(),
     EmbeddingGeometry(),
 )
 

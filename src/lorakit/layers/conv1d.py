@@ -22,5 +22,5 @@ class TransposedLinearGeometry(LinearGeometry):
         rows, columns = layer.weight.shape
         return rows, columns
 
-    def weight_delta(self, A: Tensor, B: Tensor) -> Tensor:
+    def weight_delta(self, layer: nn.Module, A: Tensor, B: Tensor) -> Tensor:
         return (B @ A).T  # (in, out)

@@ -43,7 +43,10 @@ class EmbeddingGeometry:
         delta = F.linear(h * update.scale, update.B.to(dtype))  # (..., width)
         return delta * layer.embed_scale if _is_scaled(layer) else delta  # type: ignore[operator]
 
-    def weight_delta(self, A: Tensor, B: Tensor) -> Tensor:
+    def kernel(self, layer: nn.Module) -> tuple[int, ...]:
+        return ()
+
+    def weight_delta(self, layer: nn.Module, A: Tensor, B: Tensor) -> Tensor:
         return (B @ A).T  # (vocabulary, width)
 
 

@@ -32,5 +32,8 @@ class LinearGeometry:
         h = F.linear(update.drop(x), update.A.to(x.dtype))  # (..., rank)
         return F.linear(h * update.scale, update.B.to(x.dtype))  # (..., out)
 
-    def weight_delta(self, A: Tensor, B: Tensor) -> Tensor:
+    def kernel(self, layer: nn.Module) -> tuple[int, ...]:
+        return ()
+
+    def weight_delta(self, layer: nn.Module, A: Tensor, B: Tensor) -> Tensor:
         return B @ A  # (out, in)

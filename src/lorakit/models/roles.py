@@ -32,6 +32,7 @@ PRESETS = {
     "embeddings": ("embed",),
     "norms": ("norm",),
 }
+MATRICES = ("linear", "conv1d")  # the geometries of matrix products
 ROLES = ("q", "k", "v", "qkv", "o", "up", "gate", "gate_up", "down", "embed", "norm", "head")
 
 
@@ -74,7 +75,7 @@ def head_paths(model: nn.Module) -> set[str]:
 def is_linear(layer: nn.Module) -> bool:
     """Whether the layer is a matrix product with one of the supported types."""
     geometry = geometry_of(layer)
-    return geometry is not None and geometry.name != "embedding"
+    return geometry is not None and geometry.name in MATRICES
 
 
 def words(roles: dict[str, list[str]], linear: Iterable[str]) -> dict[str, set[str]]:
@@ -92,7 +93,7 @@ def _role(path: str, layer: nn.Module) -> str | None:
     if _is_norm(layer):
         return "norm"
     geometry = geometry_of(layer)
-    if geometry is None or geometry.name == "embedding":
+    if geometry is None or geometry.name not in MATRICES:
         return None
     parts = path.split(".")
     if any("attn" in part.lower() or "attention" in part.lower() for part in parts[:-1]):
@@ -122,7 +123,10 @@ def _is_norm(layer: nn.Module) -> bool:
 def _token_embeddings(model: nn.Module) -> set[str]:
     """The tables that token ids are looked up in; without a hint from the model, every table."""
     tables = {path: m for path, m in model.named_modules() if isinstance(m, nn.Embedding)}
-    tokens = getattr(model, "get_input_embeddings", lambda: None)()
+    try:
+        tokens = getattr(model, "get_input_embeddings", lambda: None)()
+    except NotImplementedError:  # transformers' answer for most models of images
+        tokens = None
     if isinstance(tokens, nn.Embedding):
         # Encoder-decoders tie one weight into both halves. The table named `shared`, which the
         # model gives as its input embedding, is not called then: an adapter there would be dead.

@@ -1,0 +1,58 @@
+"""nn.Conv1d, nn.Conv2d and nn.Conv3d: weight (out, in, *kernel)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lorakit.core.errors import UnsupportedError
+from lorakit.core.update import LowRank
+from lorakit.layers.linear import LinearGeometry
+
+_CONVOLVE: dict[type[nn.Module], Any] = {
+    nn.Conv1d: F.conv1d, nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d,
+}  # fmt: skip
+
+
+class ConvolutionGeometry(LinearGeometry):
+    """A convolution of `rank` channels with the layer's kernel, then one of a single point.
+
+    A is (rank, in * points of the kernel), B is (out, rank): B A is the weight, read as a matrix
+    with a row for each output channel. In files A is (rank, in, *kernel) and B (out, rank, 1, ...).
+    """
+
+    name = "convolution"
+
+    def accepts(self, layer: nn.Module) -> bool:
+        return type(layer) in _CONVOLVE
+
+    def size(self, layer: nn.Module) -> tuple[int, int]:
+        assert isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d))
+        if layer.groups > 1:
+            raise UnsupportedError(
+                f"A convolution with groups={layer.groups} has no low-rank form here. Leave it out "
+                "of the plan, or train it in full as one of the extras."
+            )
+        return layer.weight[0].numel(), layer.out_channels
+
+    def kernel(self, layer: nn.Module) -> tuple[int, ...]:
+        assert isinstance(layer.weight, Tensor)
+        return tuple(layer.weight.shape[2:])
+
+    def delta(self, layer: nn.Module, update: LowRank, x: Tensor) -> Tensor:
+        assert isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d))
+        convolve, x = _CONVOLVE[type(layer)], update.drop(x)
+        padding: Any = layer.padding
+        if layer.padding_mode != "zeros":
+            x = F.pad(x, layer._reversed_padding_repeated_twice, mode=layer.padding_mode)
+            padding = 0
+        A = update.A.to(x.dtype).view(-1, *layer.weight.shape[1:])
+        h = convolve(x, A, None, layer.stride, padding, layer.dilation)
+        B = update.B.to(x.dtype).view(*update.B.shape, *[1] * (layer.weight.dim() - 2))
+        return convolve(h * update.scale, B)
+
+    def weight_delta(self, layer: nn.Module, A: Tensor, B: Tensor) -> Tensor:
+        assert isinstance(layer.weight, Tensor)
+        return (B @ A).view(layer.weight.shape)
