@@ -9,6 +9,7 @@ import torch
 from lorakit.core.errors import RecipeError
 
 TWINS = 3  # so many tokens alike are tokens that nobody trained
+CHUNK = 4096  # rows that are compared at once
 ALIKE = 1e-2  # distance of two rows of the head, relative to their length
 
 
@@ -48,8 +49,11 @@ def _twins(head: Any, token: int) -> int:
     rows = head.weight
     if not 0 <= token < len(rows):
         return 0
-    row = rows[token].float()
-    near = (rows.float() - row).norm(dim=1) <= ALIKE * row.norm()
-    if getattr(head, "bias", None) is not None:
-        near &= (head.bias - head.bias[token]).abs() <= ALIKE
-    return int(near.sum()) - 1
+    row, found = rows[token].float(), -1  # the token itself is no twin
+    for at in range(0, len(rows), CHUNK):  # a copy of a large head would take gigabytes
+        part = slice(at, at + CHUNK)
+        near = (rows[part].float() - row).norm(dim=1) <= ALIKE * row.norm()
+        if getattr(head, "bias", None) is not None:
+            near &= (head.bias[part] - head.bias[token]).abs() <= ALIKE
+        found += int(near.sum())
+    return found
