@@ -319,6 +319,29 @@ def test_law_8_threads_never_answer_for_each_other(family):
 
 
 @EACH
+def test_law_8_threads_share_one_adapter(case):
+    model = adapted(case, torch.bfloat16)
+    before, expected = snapshot(model), using(model, "one")
+    wrong, ready, interval = [], threading.Barrier(4), sys.getswitchinterval()
+
+    def tenant() -> None:
+        ready.wait()
+        wrong.extend(turn for turn in range(20) if not torch.equal(using(model, "one"), expected))
+
+    threads = [threading.Thread(target=tenant) for _ in range(4)]
+    sys.setswitchinterval(1e-6)  # threads change places as often as they can
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert not wrong
+    assert_same(before, snapshot(model))
+
+
+@EACH
 def test_law_8_a_copy_is_a_model_of_its_own(case):
     model = adapted(case, names=("one", "two"))
     other = copy.deepcopy(model)

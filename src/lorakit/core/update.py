@@ -7,6 +7,7 @@ the layer's dtype at use, so that the base's activations are never cast up.
 
 from __future__ import annotations
 
+import copy
 from typing import Any, Protocol
 
 import torch
@@ -138,7 +139,8 @@ class Replacement(Update):
     def __init__(self, copied: nn.Module, dtype: torch.dtype | None = torch.float32):
         super().__init__()
         self.module = copied
-        self.dtypes = {name: value.dtype for name, value in self.module.named_parameters()}
+        named = self.module.named_parameters(remove_duplicate=False)
+        self.dtypes = {name: value.dtype for name, value in named}
         for parameter in self.module.parameters():
             parameter.requires_grad_(True)
             if dtype is not None and parameter.is_floating_point():
@@ -146,8 +148,12 @@ class Replacement(Update):
 
     def act(self, layer: nn.Module, call: Call, output: Any, rows: Tensor | None) -> Any:
         args, kwargs = call
-        cast = {name: p.to(self.dtypes[name]) for name, p in self.module.named_parameters()}
-        mine = torch.func.functional_call(self.module, cast, args, kwargs)
+        named = self.module.named_parameters(remove_duplicate=False)
+        cast = {name: value.to(self.dtypes[name]) for name, value in named}
+        if torch.compiler.is_compiling():  # one thread traces, and a shell it cannot trace
+            mine = torch.func.functional_call(self.module, cast, args, kwargs)
+        else:
+            mine = with_values(self.module, cast)(*args, **kwargs)
         if rows is None:
             return mine
         if not isinstance(mine, Tensor):
@@ -160,3 +166,19 @@ class Replacement(Update):
     def merge_into(self, layer: nn.Module, parameters: Parameters) -> None:
         for name, value in self.module.named_parameters():
             parameters[name] = value.detach().to(parameters[name].dtype)
+
+
+def with_values(module: nn.Module, values: Parameters, prefix: str = "") -> nn.Module:
+    """A shell of the module in which other tensors stand for its parameters.
+
+    `torch.func.functional_call` would swap them in the module itself for the length of the call,
+    and two threads that do so at once leave it with the wrong ones.
+    """
+    shell = copy.copy(module)
+    own = {name: values.get(prefix + name, value) for name, value in module._parameters.items()}
+    inner = {
+        name: child if child is None else with_values(child, values, f"{prefix}{name}.")
+        for name, child in module._modules.items()
+    }
+    shell.__dict__.update(_parameters=own, _modules=inner)
+    return shell
