@@ -28,6 +28,7 @@ class Case:
     method: lk.LoRA = field(default_factory=lambda: lk.LoRA(alpha=8))
     head: str = "lm"
     rank: object = 3
+    noise: float = 0.1  # spread of the values that adapters get
 
 
 CASES = {
@@ -52,6 +53,12 @@ CASES = {
     "new head of two layers": Case(
         "roberta", ["q", "v"], lk.LoRA(alpha=8, extras=("classifier",)), "classes"
     ),
+    "norms": Case("llama", ["norms", "q"], noise=0.4),
+    "layer norms, all biases": Case(
+        "bert", ["norms", "v"], lk.LoRA(alpha=8, bias="all"), head="classes"
+    ),
+    "norms of an encoder-decoder": Case("t5", "norms", noise=0.4),
+    "norms with an offset": Case("gemma2", "norms", noise=0.4),
     "trained norm and tied head": Case(
         "llama-tied", ["q"], lk.LoRA(alpha=8, extras=("lm_head", "model.norm"))
     ),
@@ -66,7 +73,7 @@ def adapted(case: Case, dtype: torch.dtype = torch.float32, names=("one",)):
     for seed, name in enumerate(names):
         plan = lk.plan(model, targets=case.targets, rank=case.rank)
         lk.inject(model, plan, name=name, method=case.method)
-        randomise(model, name, seed=seed)
+        randomise(model, name, seed=seed, scale=case.noise)
     lk.activate(model)
     return model
 

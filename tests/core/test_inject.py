@@ -132,7 +132,7 @@ def test_torch_encoders_do_not_read_past_the_adapter():
             assert not torch.allclose(model(x), found, atol=1e-3)
 
 
-@pytest.mark.parametrize("path", ["self_attn", "self_attn.out_proj", "norm1"])
+@pytest.mark.parametrize("path", ["self_attn", "self_attn.out_proj", "dropout1"])
 def test_layers_that_cannot_be_right_are_refused_by_type(path):
     model = torch.nn.TransformerEncoderLayer(8, 2, 16)
     with pytest.raises(lk.LorakitError, match="no low-rank form"):

@@ -8,7 +8,9 @@ from typing import Any
 
 from torch import nn
 
+from lorakit.core.site import own_parameters
 from lorakit.layers import require_geometry
+from lorakit.layers.norm import is_norm
 
 FLOAT = 4  # bytes: trained parameters, their gradients and AdamW's two moments are float32
 
@@ -75,6 +77,10 @@ def cost(
     lines = []
     for path, rank in plan.items():
         layer = model.get_submodule(path)
+        if is_norm(layer):
+            held = sum(value.numel() for value in own_parameters(layer).values())
+            lines.append(Line(path, own_parameters(layer)["weight"].numel(), 1, rank, held))
+            continue
         columns, rows = require_geometry(layer, path).size(layer)
         lines.append(Line(path, rows, columns, rank, rank * (rows + columns)))
     whole = {p: sum(x.numel() for x in model.get_submodule(p).parameters()) for p in extras}

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from lorakit.core.errors import shortlist
 from lorakit.core.state import AdapterState, LowRankState, capture
 from lorakit.formats.load import read_adapter
 from lorakit.methods.lora import LoRA
@@ -63,7 +64,7 @@ class Inspection:
         if self.base.get("name"):
             lines.append(f"  base    {self.base['name']}")
         if self.extras:
-            lines.append(f"  trained in full: {', '.join(self.extras)}")
+            lines.append(f"  trained in full: {shortlist(self.extras)}")
         if self.biases:
             lines.append(f"  biases  {len(self.biases)}")
         metrics = self.run.get("metrics", {})

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lorakit.core.errors import AdapterFileError, shortlist
 from lorakit.core.registry import require_registry, root_of
 from lorakit.core.site import site_of
-from lorakit.core.update import BiasShift, LowRank, Replacement
+from lorakit.core.update import BiasShift, LowRank, Update
 
 
 @dataclass
@@ -80,7 +80,7 @@ def capture(model: nn.Module, name: str) -> AdapterState:
     return state
 
 
-def _capture(state: AdapterState, path: str, layer: nn.Module, update: nn.Module) -> None:
+def _capture(state: AdapterState, path: str, layer: nn.Module, update: Update) -> None:
     if isinstance(update, LowRank):
         A, B = _copy(update.A), _copy(update.B)
         geometry = update.geometry
@@ -89,9 +89,8 @@ def _capture(state: AdapterState, path: str, layer: nn.Module, update: nn.Module
         )
     elif isinstance(update, BiasShift):
         state.biases[path] = _copy(update.bias)
-    elif isinstance(update, Replacement):
-        named = update.module.named_parameters()
-        state.extras[path] = {name: _copy(value) for name, value in named}
+    else:
+        state.extras[path] = {name: _copy(value) for name, value in update.whole().items()}
 
 
 def trained_parameters(model: nn.Module, name: str) -> Iterator[tuple[str, nn.Parameter]]:

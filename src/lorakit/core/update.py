@@ -67,6 +67,10 @@ class Update(nn.Module):
         """Change the layer's parameters, wide copies by dotted name, as `act` its output."""
         raise NotImplementedError
 
+    def whole(self) -> Parameters:
+        """The parameters that stand for the layer's own, by dotted name, as files keep them."""
+        raise NotImplementedError
+
 
 class LowRank(Update):
     """scale * B A, added to the weight of one layer (Hu et al. 2021, equation 3).
@@ -166,6 +170,9 @@ class Replacement(Update):
     def merge_into(self, layer: nn.Module, parameters: Parameters) -> None:
         for name, value in self.module.named_parameters():
             parameters[name] = value.detach().to(parameters[name].dtype)
+
+    def whole(self) -> Parameters:
+        return dict(self.module.named_parameters())
 
 
 def with_values(module: nn.Module, values: Parameters, prefix: str = "") -> nn.Module:

@@ -10,6 +10,7 @@ from lorakit.layers.conv1d import TransposedLinearGeometry
 from lorakit.layers.convolution import ConvolutionGeometry
 from lorakit.layers.embedding import EmbeddingGeometry
 from lorakit.layers.linear import LinearGeometry
+from lorakit.layers.norm import is_norm
 
 GEOMETRIES: tuple[Geometry, ...] = (
     LinearGeometry(),
@@ -24,6 +25,11 @@ def geometry_of(layer: nn.Module) -> Geometry | None:
     return next((geometry for geometry in GEOMETRIES if geometry.accepts(layer)), None)
 
 
+def adaptable(layer: nn.Module) -> bool:
+    """Whether a plan may name the layer: it has a low-rank form, or is a norm."""
+    return geometry_of(layer) is not None or is_norm(layer)
+
+
 def require_geometry(layer: nn.Module, path: str) -> Geometry:
     """The geometry that is right for the layer, or `UnsupportedError`."""
     geometry = geometry_of(layer)
@@ -31,6 +37,7 @@ def require_geometry(layer: nn.Module, path: str) -> Geometry:
         known = ", ".join(geometry.name for geometry in GEOMETRIES)
         raise UnsupportedError(
             f"{path!r} is a {type(layer).__module__}.{type(layer).__qualname__}, which has no "
-            f"low-rank form here; supported are {known}. Leave it out of the plan."
+            f"low-rank form here; supported are {known}, and norms in full. Leave it out of the "
+            "plan."
         )
     return geometry

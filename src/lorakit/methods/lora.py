@@ -18,10 +18,11 @@ from lorakit.core.errors import PlanError, UnsupportedError, did_you_mean, short
 from lorakit.core.inject import find_layers
 from lorakit.core.patterns import matches
 from lorakit.core.plan import check_rank
-from lorakit.core.site import Site, bare_copy
+from lorakit.core.site import Site, bare_copy, own_parameters
 from lorakit.core.state import AdapterState, LowRankState
 from lorakit.core.update import BiasShift, LowRank, Replacement, Update
 from lorakit.layers import require_geometry
+from lorakit.layers.norm import NormShift, is_norm
 
 # Layers whose bias is added last and along the last dimension, so that its change can be, too.
 BIASED = ("torch.nn.modules.linear.Linear", "transformers.pytorch_utils.Conv1D",
@@ -71,16 +72,19 @@ class LoRA:
         """Fresh updates for a plan; nothing is put on the model."""
         ranks = {path: check_rank(rank, repr(path)) for path, rank in plan.items()}
         layers = find_layers(root, {path: rank for path, rank in ranks.items() if rank})
-        shapes = {path: self._shape(layer, path) for path, layer in layers.items()}
-        alphas = {path: self._alpha(path) for path in layers}
+        shapes = {p: self._shape(layer, p) for p, layer in layers.items() if not is_norm(layer)}
+        alphas = {path: self._alpha(path) for path in shapes}
         extras = find_extras(root, self.extras)
         biased = self._biased(root, layers, extras)
         updates: dict[str, dict[str, Update]] = {path: {} for path in layers}
         for path in extras:
-            copied = bare_copy(root.get_submodule(path))
-            updates.setdefault(path, {})["replacement"] = Replacement(copied, self.dtype)
+            updates.setdefault(path, {}).update(self._whole(root.get_submodule(path)))
         for path, layer in layers.items():
-            updates[path]["low_rank"] = self._fresh(layer, ranks[path], shapes[path], alphas[path])
+            if path in shapes:
+                shape = shapes[path]
+                updates[path]["low_rank"] = self._fresh(layer, ranks[path], shape, alphas[path])
+            else:
+                updates[path]["norm"] = NormShift(layer, own_parameters(layer), self.dtype)
         for path in biased:
             value = bias_of(root.get_submodule(path)).to(self.dtype, copy=True)
             updates.setdefault(path, {})["bias"] = BiasShift(value)
@@ -90,10 +94,11 @@ class LoRA:
         """The updates of a state that was read from a file and checked against the model."""
         updates: dict[str, dict[str, Update]] = {}
         for path, values in state.extras.items():
-            replacement = Replacement(bare_copy(root.get_submodule(path)), self.dtype)
-            for name, parameter in replacement.module.named_parameters():
-                parameter.data = values[name].to(parameter)
-            updates.setdefault(path, {})["replacement"] = replacement
+            whole = self._whole(root.get_submodule(path))
+            for update in whole.values():
+                for name, parameter in update.whole().items():
+                    parameter.data = values[name].to(parameter)
+            updates.setdefault(path, {}).update(whole)
         for path, low in state.low_rank.items():
             updates.setdefault(path, {})["low_rank"] = self._known(root.get_submodule(path), low)
         for path, value in state.biases.items():
@@ -101,6 +106,12 @@ class LoRA:
             shift = BiasShift(value.to(own.device, self.dtype, copy=True))
             updates.setdefault(path, {})["bias"] = shift
         return updates
+
+    def _whole(self, module: nn.Module) -> dict[str, Update]:
+        """A module that is trained in full: as a change where it can be one, else as a copy."""
+        if is_norm(module):
+            return {"norm": NormShift(module, own_parameters(module), self.dtype)}
+        return {"replacement": Replacement(bare_copy(module), self.dtype)}
 
     def _fresh(self, layer: nn.Module, rank: int, shape: tuple[int, int], alpha: float) -> LowRank:
         columns, rows = shape
@@ -144,7 +155,8 @@ class LoRA:
         found = []
         for path, module in root.named_modules() if everywhere else layers.items():
             # A module that is trained in full has its bias trained with it.
-            if any(f"{path}.".startswith(f"{extra}.") for extra in extras) or _in_site(root, path):
+            whole = [*extras, *(p for p, layer in layers.items() if is_norm(layer))]
+            if any(f"{path}.".startswith(f"{other}.") for other in whole) or _in_site(root, path):
                 continue
             if isinstance(getattr(module, "bias", None), nn.Parameter):
                 check_biased(module, path)

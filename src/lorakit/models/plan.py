@@ -11,7 +11,8 @@ from lorakit.core.patterns import is_glob, matches
 from lorakit.core.plan import Plan, Rank, assign_ranks
 from lorakit.core.registry import root_of
 from lorakit.core.site import Site
-from lorakit.layers import geometry_of, require_geometry
+from lorakit.layers import adaptable, require_geometry
+from lorakit.layers.norm import is_norm
 from lorakit.models.roles import PRESETS, ROLES, linear_paths, roles_of, words
 
 Choice = Callable[[str, nn.Module], object]
@@ -21,10 +22,11 @@ Targets = str | Choice | Iterable["str | Choice"]
 def plan(model: nn.Module, targets: Targets = "all-linear", rank: Rank = 8) -> Plan:
     """The layers that `targets` means, each with its rank, in the model's order.
 
-    A target is a preset ("attention", "mlp", "all-linear", "embeddings"), a role ("q", "o", "up"),
-    a path or its dotted end ("q_proj"), a glob ("*.layers.0-3.*"), or a callable of (path, module)
-    that says yes. `rank` is one number, or pattern -> number where the first match wins and 0
-    leaves a layer out. Raises `PlanError` for a word that means no layer, with the nearest names.
+    A target is a preset ("attention", "mlp", "all-linear", "embeddings", "norms"), a role ("q",
+    "o", "up"), a path or its dotted end ("q_proj"), a glob ("*.layers.0-3.*"), or a callable of
+    (path, module) that says yes. `rank` is one number, or pattern -> number where the first match
+    wins and 0 leaves a layer out; a norm has rank 1, whose vectors are trained as they are. Raises
+    `PlanError` for a word that means no layer, with the nearest names.
     """
     root = root_of(model)
     modules = _modules(root)
@@ -37,8 +39,10 @@ def plan(model: nn.Module, targets: Targets = "all-linear", rank: Rank = 8) -> P
         raise PlanError("targets is empty; name at least one, such as 'all-linear'.")
     ordered = [path for path in modules if path in chosen]
     for path in ordered:
-        require_geometry(modules[path], path).size(modules[path])
-    return assign_ranks(ordered, rank, known)
+        if not is_norm(modules[path]):
+            require_geometry(modules[path], path).size(modules[path])
+    found = assign_ranks(ordered, rank, known)
+    return Plan({path: 1 if is_norm(modules[path]) else own for path, own in found.items()})
 
 
 def _modules(root: nn.Module) -> dict[str, nn.Module]:
@@ -56,18 +60,18 @@ def _modules(root: nn.Module) -> dict[str, nn.Module]:
 def _meant(
     target: str | Choice, modules: Mapping[str, nn.Module], known: Mapping[str, set[str]]
 ) -> set[str]:
-    adaptable = {path for path, module in modules.items() if geometry_of(module) is not None}
+    able = {path for path, module in modules.items() if adaptable(module)}
     if callable(target):
-        hits = {path for path in adaptable if target(path, modules[path])}
+        hits = {path for path in able if target(path, modules[path])}
         if not hits:
-            raise PlanError(f"targets: {target!r} says yes to none of {len(adaptable)} layers.")
+            raise PlanError(f"targets: {target!r} says yes to none of {len(able)} layers.")
         return hits
     if not isinstance(target, str):
         raise PlanError(f"targets: {target!r} is neither text nor callable.")
     if target in known:
         return known[target]
     every = {path for path in modules if matches(target, path)}
-    hits = every & adaptable
+    hits = every & able
     if hits:
         return hits
     if every and not is_glob(target):

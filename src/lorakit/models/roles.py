@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from torch import nn
 
 from lorakit.layers import geometry_of
+from lorakit.layers.norm import is_norm
 
 # Last parts of module paths, inside of an attention module.
 ATTENTION_NAMES = {
@@ -90,7 +91,7 @@ def words(roles: dict[str, list[str]], linear: Iterable[str]) -> dict[str, set[s
 
 
 def _role(path: str, layer: nn.Module) -> str | None:
-    if _is_norm(layer):
+    if is_norm(layer):
         return "norm"
     geometry = geometry_of(layer)
     if geometry is None or geometry.name not in MATRICES:
@@ -113,11 +114,6 @@ def _mlp_role(leaf: str, columns: int, rows: int) -> str | None:
     if rows == columns:
         return None  # neither widens nor narrows: the shape does not tell
     return "up" if rows > columns else "down"
-
-
-def _is_norm(layer: nn.Module) -> bool:
-    kind = type(layer).__name__.lower()
-    return kind.endswith(("layernorm", "rmsnorm", "groupnorm")) and "weight" in layer._parameters
 
 
 def _token_embeddings(model: nn.Module) -> set[str]:
