@@ -60,6 +60,10 @@ IMAGES = {
         num_channels=3, embedding_size=8, hidden_sizes=[8, 16], depths=[1, 2], num_labels=5,
         layer_type="basic"
     ),
+    "regnet": lambda: tf.RegNetConfig(
+        num_channels=3, embedding_size=8, hidden_sizes=[8, 16], depths=[1, 2], num_labels=5,
+        groups_width=4
+    ),
 }  # fmt: skip
 ENCODERS = ("bert", "roberta", "distilbert", "deberta-v2")
 SEQ2SEQ = ("t5", "t5-gated", "bart")

@@ -40,6 +40,7 @@ CASES = {
     ),
     "conv1d, fused": Case("gpt2", ["qkv", "o", "mlp"]),
     "convolution": Case("resnet", ["*.convolution", "*.shortcut.*"]),
+    "convolution, grouped": Case("regnet", ["*.convolution"]),
     "embedding": Case("gpt_neox", "embeddings"),
     "embedding, tied": Case("llama-tied", "embeddings"),
     "embedding, scaled and tied": Case("gemma", ["embeddings", "v"]),

@@ -20,11 +20,23 @@ OPTIONS = {
     "circular": {"padding": 1, "padding_mode": "circular"},
     "a point": {"kernel_size": 1},
 }
-EACH = pytest.mark.parametrize(
-    ("dims", "options"),
-    [(dims, options) for dims in KINDS for options in OPTIONS.values()],
-    ids=[f"{dims}d {name}" for dims in KINDS for name in OPTIONS],
-)
+GROUPED = {
+    "grouped": {"groups": 2},
+    "grouped, dilated, mirrored": {
+        "groups": 2, "dilation": 2, "padding": 2, "padding_mode": "reflect"
+    },
+}  # fmt: skip
+
+
+def each(options: dict):
+    return pytest.mark.parametrize(
+        ("dims", "options"),
+        [(dims, chosen) for dims in KINDS for chosen in options.values()],
+        ids=[f"{dims}d {name}" for dims in KINDS for name in options],
+    )
+
+
+EACH = each({**OPTIONS, **GROUPED})
 
 
 class Net(nn.Module):
@@ -81,7 +93,7 @@ def test_rows_of_a_mixed_batch(dims, options):
             torch.testing.assert_close(mixed[row], model(x)[row], rtol=1e-5, atol=1e-5)
 
 
-@EACH
+@each(OPTIONS)
 def test_peft_and_ours_load_each_other(dims, options, tmp_path):
     model, x = adapted(dims, "a", **options), picture(dims)
     with lk.use(model, "a"):
@@ -109,11 +121,40 @@ def test_another_kernel_is_another_base(tmp_path):
     assert not lk.adapters(other)
 
 
-def test_groups_are_refused_by_type():
-    model = nn.Sequential(nn.Conv2d(4, 8, 3, groups=2))
-    with pytest.raises(UnsupportedError, match="groups=2"):
-        lk.inject(model, {"0": 2})
+@each(GROUPED)
+@pytest.mark.filterwarnings("ignore:LoRA adapter added to ConvNd")
+def test_groups_come_back_and_peft_notices_that_they_are_not_its_own(dims, options, tmp_path):
+    model, x = adapted(dims, "a", **options), picture(dims)
+    with lk.use(model, "a"):
+        expected = model(x)
+    lk.save(model, tmp_path / "ours", name="a")
+    again = Net(dims, **options).eval()
+    lk.load(again, tmp_path / "ours", name="back")
+    assert torch.equal(again(x), expected)
+    with pytest.raises((RuntimeError, ValueError), match=r"size mismatch|divisible by groups"):
+        peft.PeftModel.from_pretrained(Net(dims, **options), str(tmp_path / "ours"))
+
+
+@pytest.mark.filterwarnings("ignore:LoRA adapter added to ConvNd")
+def test_groups_as_peft_has_them_are_refused_by_type(tmp_path):
+    config = peft.LoraConfig(r=4, target_modules=["second"])
+    theirs = peft.get_peft_model(Net(2, groups=2), config)
+    theirs.save_pretrained(str(tmp_path / "theirs"))
+    model = Net(2, groups=2)
+    with pytest.raises(UnsupportedError, match="mixes the channels of all groups"):
+        lk.load(model, tmp_path / "theirs")
     assert not lk.adapters(model)
+
+
+def test_depthwise_is_the_change_of_one_matrix():
+    model, x = nn.Sequential(nn.Conv2d(6, 12, 3, groups=6)), torch.randn(2, 6, 5, 5)
+    lk.inject(model, {"0": 2}, name="a")
+    randomise(model, "a", scale=0.3)
+    update = model[0].lora.a0.low_rank
+    assert (update.A.shape, update.B.shape) == ((2, 9), (12, 2))
+    weight = model[0].weight + update.scale * (update.B @ update.A).view(12, 1, 3, 3)
+    expected = nn.functional.conv2d(x, weight, model[0].bias, groups=6)
+    torch.testing.assert_close(model(x), expected)
 
 
 def test_a_network_of_images_trains_and_comes_back(tmp_path):

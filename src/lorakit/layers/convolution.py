@@ -1,13 +1,13 @@
-"""nn.Conv1d, nn.Conv2d and nn.Conv3d: weight (out, in, *kernel)."""
+"""nn.Conv1d, nn.Conv2d and nn.Conv3d: weight (out, in / groups, *kernel)."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lorakit.core.errors import UnsupportedError
 from lorakit.core.update import LowRank
 from lorakit.layers.linear import LinearGeometry
 
@@ -19,8 +19,9 @@ _CONVOLVE: dict[type[nn.Module], Any] = {
 class ConvolutionGeometry(LinearGeometry):
     """A convolution of `rank` channels with the layer's kernel, then one of a single point.
 
-    A is (rank, in * points of the kernel), B is (out, rank): B A is the weight, read as a matrix
-    with a row for each output channel. In files A is (rank, in, *kernel) and B (out, rank, 1, ...).
+    A is (rank, in / groups * points of the kernel), B is (out, rank): B A is the weight, read as a
+    matrix with a row for each output channel. In files A is (rank, in / groups, *kernel) and B
+    (out, rank, 1, ...). Groups share A, so that the update can be merged whatever their number.
     """
 
     name = "convolution"
@@ -30,11 +31,6 @@ class ConvolutionGeometry(LinearGeometry):
 
     def size(self, layer: nn.Module) -> tuple[int, int]:
         assert isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d))
-        if layer.groups > 1:
-            raise UnsupportedError(
-                f"A convolution with groups={layer.groups} has no low-rank form here. Leave it out "
-                "of the plan, or train it in full as one of the extras."
-            )
         return layer.weight[0].numel(), layer.out_channels
 
     def kernel(self, layer: nn.Module) -> tuple[int, ...]:
@@ -49,9 +45,10 @@ class ConvolutionGeometry(LinearGeometry):
             x = F.pad(x, layer._reversed_padding_repeated_twice, mode=layer.padding_mode)
             padding = 0
         A = update.A.to(x.dtype).view(-1, *layer.weight.shape[1:])
-        h = convolve(x, A, None, layer.stride, padding, layer.dilation)
+        A = torch.cat([A] * layer.groups)  # (groups * rank, in / groups, *kernel)
+        h = convolve(x, A, None, layer.stride, padding, layer.dilation, layer.groups)
         B = update.B.to(x.dtype).view(*update.B.shape, *[1] * (layer.weight.dim() - 2))
-        return convolve(h * update.scale, B)
+        return convolve(h * update.scale, B, groups=layer.groups)
 
     def weight_delta(self, layer: nn.Module, A: Tensor, B: Tensor) -> Tensor:
         assert isinstance(layer.weight, Tensor)
