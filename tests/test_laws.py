@@ -39,6 +39,11 @@ CASES = {
         rank={"*.layers.1-3.*": 5, "*": 2},
     ),
     "conv1d, fused": Case("gpt2", ["qkv", "o", "mlp"]),
+    "slices": Case("gpt2", ["q", "v"]),
+    "slices between heads": Case("gpt_neox", ["q", "v"], lk.LoRA(alpha=6, rslora=True)),
+    "slices of several sizes and ranks": Case(
+        "phi3", ["q", "k", "v", "up"], rank={"*:k": 2, "v": 8, "*": 4}
+    ),
     "convolution": Case("resnet", ["*.convolution", "*.shortcut.*"]),
     "convolution, grouped": Case("regnet", ["*.convolution"]),
     "embedding": Case("gpt_neox", "embeddings"),

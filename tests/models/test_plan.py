@@ -12,7 +12,7 @@ from lorakit.models.roles import roles_of
 # family -> how many of each role its two layers have (encoder-decoders have three attentions in
 # two times two layers).
 SPLIT = {"q": 2, "k": 2, "v": 2, "o": 2}
-FUSED = {"qkv": 2, "o": 2}
+FUSED = {"qkv": 2, "q": 2, "k": 2, "v": 2, "o": 2}
 TWO = {"up": 2, "down": 2}
 GATED = {"up": 2, "gate": 2, "down": 2}
 EXPECTED = {
@@ -33,7 +33,7 @@ EXPECTED = {
         )
     },
     "phi": {**SPLIT, **TWO, "embed": 1, "head": 1},
-    "phi3": {**FUSED, "gate_up": 2, "down": 2, "embed": 1, "head": 1},
+    "phi3": {**FUSED, "gate_up": 2, "gate": 2, "up": 2, "down": 2, "embed": 1, "head": 1},
 }  # fmt: skip
 
 
@@ -111,7 +111,6 @@ def test_ranks_by_pattern_preset_and_role():
         ("llama", lambda path, m: False, 8, "says yes to none"),
         ("llama", [3], 8, "neither text nor callable"),
         ("llama", "qkv", 8, "has no 'qkv'"),
-        ("gpt2", "q", 8, "one matrix, c_attn"),
         ("llama", "model.rotary_emb", 8, "no low-rank form"),
         ("llama", "*act_fn", 8, "no low-rank form"),
         ("llama", "q", 0, "expected at least 1"),
@@ -146,3 +145,15 @@ def test_a_model_on_meta_can_be_planned():
 @pytest.mark.parametrize("family", SEQ2SEQ)
 def test_embeddings_that_are_not_called_are_no_target(family):
     assert all("shared" not in target for target in lk.plan(build(family), "embeddings"))
+
+
+def test_a_fused_projection_of_unknown_layout_has_no_parts():
+    class Attention(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.qkv = torch.nn.Linear(8, 24)
+
+    model = torch.nn.ModuleDict({"attention": Attention()})
+    with pytest.raises(lk.LorakitError, match="one matrix, qkv, whose layout is not known"):
+        lk.plan(model, "q")
+    assert dict(lk.plan(model, "qkv", 2)) == {"attention.qkv": 2}

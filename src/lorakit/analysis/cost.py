@@ -8,8 +8,9 @@ from typing import Any
 
 from torch import nn
 
+from lorakit.core.plan import split_target
 from lorakit.core.site import own_parameters
-from lorakit.layers import require_geometry
+from lorakit.layers.form import Form
 from lorakit.layers.norm import is_norm
 
 FLOAT = 4  # bytes: trained parameters, their gradients and AdamW's two moments are float32
@@ -75,14 +76,15 @@ def cost(
 ) -> Cost:
     """The cost of a plan; the model may be one without weights, then `weight_bytes` are each's."""
     lines = []
-    for path, rank in plan.items():
+    for target, rank in plan.items():
+        path = split_target(target)[0]
         layer = model.get_submodule(path)
         if is_norm(layer):
             held = sum(value.numel() for value in own_parameters(layer).values())
             lines.append(Line(path, own_parameters(layer)["weight"].numel(), 1, rank, held))
             continue
-        columns, rows = require_geometry(layer, path).size(layer)
-        lines.append(Line(path, rows, columns, rank, rank * (rows + columns)))
+        columns, rows = Form.of(model, target).size
+        lines.append(Line(target, rows, columns, rank, rank * (rows + columns)))
     whole = {p: sum(x.numel() for x in model.get_submodule(p).parameters()) for p in extras}
     trained = sum(line.parameters for line in lines) + sum(whole.values())
     base = sum(parameter.numel() for parameter in model.parameters())

@@ -11,8 +11,9 @@ Rank = int | Mapping[str, int]
 
 
 class Plan(dict[str, int]):
-    """Target -> rank, in the model's order. A target is a module path; rank 0 leaves it out.
+    """Target -> rank, in the model's order; rank 0 leaves it out.
 
+    A target is a module path, or a path and a named part of the layer's outputs (`c_attn:q`).
     It is a plain dictionary: edit it, or store it as JSON. `inject` takes any mapping like it.
     """
 
@@ -20,6 +21,17 @@ class Plan(dict[str, int]):
         width = max((len(target) for target in self), default=0)
         lines = [f"{target:<{width}}  rank {rank}" for target, rank in self.items()]
         return "\n".join(lines) if lines else "an empty plan"
+
+
+def split_target(target: str) -> tuple[str, str]:
+    """A target's module path and the part of its outputs that is meant, "" for all of them."""
+    path, _, part = target.partition(":")
+    return path, part
+
+
+def means(pattern: str, target: str) -> bool:
+    """Whether a pattern means the target, or the layer that the target is a part of."""
+    return matches(pattern, target) or matches(pattern, split_target(target)[0])
 
 
 def check_rank(rank: object, where: str) -> int:
@@ -41,7 +53,7 @@ def assign_ranks(targets: Iterable[str], rank: Rank, names: Mapping[str, set[str
     used: set[str] = set()
     plan = Plan()
     for target in ordered:
-        pattern = next((p for p in rank if target in names.get(p, ()) or matches(p, target)), None)
+        pattern = next((p for p in rank if target in names.get(p, ()) or means(p, target)), None)
         if pattern is None:
             raise PlanError(
                 f"No rank for {target!r}: none of {shortlist(map(repr, rank))} means it. "

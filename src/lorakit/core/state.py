@@ -20,7 +20,8 @@ from lorakit.core.update import BiasShift, LowRank, Update
 class LowRankState:
     """One low-rank update: A (rank, in), B (out, rank), and the alpha its scale comes from.
 
-    A convolution's A is (rank, in * points of the kernel); files have its `kernel` apart.
+    A convolution's A is (rank, in * points of the kernel); files have its `kernel` apart. That of a
+    part of a fused layer has a row of B for each of its `outputs`, of `width` in the whole layer.
     """
 
     geometry: str
@@ -28,6 +29,8 @@ class LowRankState:
     B: Tensor
     alpha: float
     kernel: tuple[int, ...] = ()
+    outputs: Tensor | None = None
+    width: int = 0
 
     @property
     def rank(self) -> int:
@@ -37,7 +40,7 @@ class LowRankState:
 
 @dataclass
 class AdapterState:
-    """An adapter as formats read and write it; module paths are those of the base model.
+    """An adapter as formats read and write it, by targets: paths in the base model, or parts.
 
     `biases` holds whole biases by module path, `extras` whole parameters by module path and name.
     `base` is what is known of the base model, `origin` what only the format it came from can say.
@@ -83,10 +86,11 @@ def capture(model: nn.Module, name: str) -> AdapterState:
 def _capture(state: AdapterState, path: str, layer: nn.Module, update: Update) -> None:
     if isinstance(update, LowRank):
         A, B = _copy(update.A), _copy(update.B)
-        geometry = update.geometry
-        state.low_rank[path] = LowRankState(
-            geometry.name, A, B, update.alpha, geometry.kernel(layer)
-        )
+        geometry, outputs = update.geometry, update.outputs
+        state.low_rank[update.target(path)] = LowRankState(
+            geometry.name, A, B, update.alpha, geometry.kernel(layer),
+            None if outputs is None else _copy(outputs), update.width,
+        )  # fmt: skip
     elif isinstance(update, BiasShift):
         state.biases[path] = _copy(update.bias)
     else:
@@ -102,7 +106,7 @@ def trained_parameters(model: nn.Module, name: str) -> Iterator[tuple[str, nn.Pa
         assert site is not None
         for update in site.updates(entry.id).values():
             for part, parameter in update.named_parameters():
-                yield f"{path} {part.removeprefix('module.')}", parameter
+                yield f"{update.target(path)} {part.removeprefix('module.')}", parameter
 
 
 def restore(model: nn.Module, name: str, state: AdapterState) -> None:

@@ -67,6 +67,10 @@ class Update(nn.Module):
         """Change the layer's parameters, wide copies by dotted name, as `act` its output."""
         raise NotImplementedError
 
+    def target(self, path: str) -> str:
+        """What a plan calls this update, on a layer at `path`."""
+        return path
+
     def whole(self) -> Parameters:
         """The parameters that stand for the layer's own, by dotted name, as files keep them."""
         raise NotImplementedError
@@ -75,11 +79,20 @@ class Update(nn.Module):
 class LowRank(Update):
     """scale * B A, added to the weight of one layer (Hu et al. 2021, equation 3).
 
-    A is (rank, in), B is (out, rank); `scale` is alpha/rank, or alpha/sqrt(rank) for rsLoRA.
+    A is (rank, in), B is (out, rank); `scale` is alpha/rank, or alpha/sqrt(rank) for rsLoRA. For a
+    `part` of a fused layer B has a row for each of the `outputs` that it is for, of `width` in all.
     """
 
-    def __init__(self, geometry: Geometry, A: Tensor, B: Tensor, *, alpha: float, scale: float):
+    outputs: Tensor | None
+
+    def __init__(
+        self, geometry: Geometry, A: Tensor, B: Tensor, *, alpha: float, scale: float,
+        part: str = "", outputs: Tensor | None = None, width: int = 0,
+    ):  # fmt: skip
         super().__init__()
+        self.part = part
+        self.width = width
+        self.register_buffer("outputs", outputs, persistent=False)
         self.geometry = geometry
         self.A = nn.Parameter(A)
         self.B = nn.Parameter(B)
@@ -99,19 +112,30 @@ class LowRank(Update):
         delta = self.geometry.delta(layer, self, x).to(output.dtype)
         return output + delta if rows is None else output.index_add(0, rows, delta)
 
+    def spread(self, B: Tensor) -> Tensor:
+        """B with a row for each output of the layer: zeros for those of other parts."""
+        if self.outputs is None:
+            return B
+        return B.new_zeros(self.width, B.shape[1]).index_copy(0, self.outputs, B)
+
+    def target(self, path: str) -> str:
+        return f"{path}:{self.part}" if self.part else path
+
     def drop(self, x: Tensor) -> Tensor:
         """Dropout on the input of A, while training."""
         return F.dropout(x, self.dropout) if self.dropout and self.training else x
 
     def merge_into(self, layer: nn.Module, parameters: Parameters) -> None:
         weight = parameters["weight"]
-        A, B = self.A.detach().to(weight.device), self.B.detach().to(weight.device)
+        A = self.A.detach().to(weight.device)
+        B = self.spread(self.B.detach()).to(weight.device)
         delta = self.geometry.weight_delta(layer, A, B) * self.scale
         parameters["weight"] = weight + delta.to(weight.dtype)
 
     def extra_repr(self) -> str:
         out, rank = self.B.shape
-        return f"in={self.A.shape[1]}, out={out}, rank={rank}, scale={self.scale:g}"
+        part = f"part={self.part}, " if self.part else ""
+        return f"{part}in={self.A.shape[1]}, out={out}, rank={rank}, scale={self.scale:g}"
 
 
 class BiasShift(Update):

@@ -9,9 +9,10 @@ from torch import nn
 
 from lorakit.core.errors import AdapterFileError, BaseMismatchError, did_you_mean
 from lorakit.core.fingerprint import difference
+from lorakit.core.plan import split_target
 from lorakit.core.site import Site, own_parameters
 from lorakit.core.state import AdapterState, digest
-from lorakit.layers import require_geometry
+from lorakit.layers.form import Form
 from lorakit.methods.lora import check_biased
 
 MERGED = "lorakit_merged"  # in a model's config: the adapters that its weights already hold
@@ -24,10 +25,11 @@ def check_state(root: nn.Module, state: AdapterState, where: str) -> None:
     dropped. Raises `BaseMismatchError`, or `UnsupportedError` for a layer without a form here.
     """
     modules = dict(root.named_modules(remove_duplicate=False))
-    for path, low in state.low_rank.items():
+    for target, low in state.low_rank.items():
+        path = split_target(target)[0]
         layer = _module(modules, path, where)
-        geometry = require_geometry(layer, path)
-        columns, rows = geometry.size(layer)
+        form = Form.of(root, target)
+        geometry, (columns, rows) = form.geometry, form.size
         embeds = [name == "embedding" for name in (geometry.name, low.geometry)]
         if embeds[0] != embeds[1] or geometry.kernel(layer) != low.kernel:
             kernel = f" with the kernel {low.kernel}" if low.kernel else ""
@@ -36,8 +38,8 @@ def check_state(root: nn.Module, state: AdapterState, where: str) -> None:
                 f"{low.geometry} factors{kernel} for it. Load it on the base it was trained on."
             )
         low.geometry = geometry.name
-        _same(where, f"{path} A", (low.A.shape[0], columns), low.A)
-        _same(where, f"{path} B", (rows, low.A.shape[0]), low.B)
+        _same(where, f"{target} A", (low.A.shape[0], columns), low.A)
+        _same(where, f"{target} B", (rows, low.A.shape[0]), low.B)
     for path in list(state.extras):
         _check_extra(_module(modules, path, where), path, state, where)
     _check_biases(modules, state, where)

@@ -16,6 +16,7 @@ from lorakit.formats import FORMATS
 from lorakit.formats.check import check_base, check_not_merged, check_state
 from lorakit.formats.files import read_folder
 from lorakit.formats.manifest import read
+from lorakit.formats.slices import parted
 from lorakit.methods.lora import LoRA
 
 
@@ -64,6 +65,9 @@ def read_adapter(
     state = form.load(files, None if root is None else _paths(root), where)
     state.origin["manifest"] = manifest
     if root is not None:
+        parts = (manifest or {}).get("adapter", {}).get("slices")
+        if parts:
+            parted(root, state, parts, where)
         _check(root, state, where, check_base=check_base)
     return state
 

@@ -30,7 +30,7 @@ class LinearGeometry:
 
     def delta(self, layer: nn.Module, update: LowRank, x: Tensor) -> Tensor:
         h = F.linear(update.drop(x), update.A.to(x.dtype))  # (..., rank)
-        return F.linear(h * update.scale, update.B.to(x.dtype))  # (..., out)
+        return F.linear(h * update.scale, update.spread(update.B.to(x.dtype)))  # (..., out)
 
     def kernel(self, layer: nn.Module) -> tuple[int, ...]:
         return ()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from lorakit.core.errors import PlanError, UnsupportedError, did_you_mean, shortlist
 from lorakit.core.inject import find_layers
 from lorakit.core.patterns import matches
-from lorakit.core.plan import check_rank
+from lorakit.core.plan import check_rank, means, split_target
 from lorakit.core.site import Site, bare_copy, own_parameters
 from lorakit.core.state import AdapterState, LowRankState
 from lorakit.core.update import BiasShift, LowRank, Replacement, Update
-from lorakit.layers import require_geometry
+from lorakit.layers.form import Form, check_parts
 from lorakit.layers.norm import NormShift, is_norm
 
 # Layers whose bias is added last and along the last dimension, so that its change can be, too.
@@ -70,21 +70,23 @@ class LoRA:
 
     def updates(self, root: nn.Module, plan: Mapping[str, int]) -> dict[str, dict[str, Update]]:
         """Fresh updates for a plan; nothing is put on the model."""
-        ranks = {path: check_rank(rank, repr(path)) for path, rank in plan.items()}
-        layers = find_layers(root, {path: rank for path, rank in ranks.items() if rank})
-        shapes = {p: self._shape(layer, p) for p, layer in layers.items() if not is_norm(layer)}
-        alphas = {path: self._alpha(path) for path in shapes}
+        ranks = {target: check_rank(rank, repr(target)) for target, rank in plan.items()}
+        targets = [target for target, rank in ranks.items() if rank]
+        layers = find_layers(root, dict.fromkeys(split_target(target)[0] for target in targets))
+        forms = {t: Form.of(root, t) for t in targets if not is_norm(layers[split_target(t)[0]])}
+        check_parts(targets)
+        alphas = {target: self._alpha(target) for target in forms}
         extras = find_extras(root, self.extras)
         biased = self._biased(root, layers, extras)
         updates: dict[str, dict[str, Update]] = {path: {} for path in layers}
         for path in extras:
             updates.setdefault(path, {}).update(self._whole(root.get_submodule(path)))
         for path, layer in layers.items():
-            if path in shapes:
-                shape = shapes[path]
-                updates[path]["low_rank"] = self._fresh(layer, ranks[path], shape, alphas[path])
-            else:
-                updates[path]["norm"] = NormShift(layer, own_parameters(layer), self.dtype)
+            if is_norm(layer):
+                updates[path].update(self._whole(layer))
+        for target, form in forms.items():
+            fresh = self._fresh(form, ranks[target], alphas[target])
+            updates[form.path][form.kind] = fresh
         for path in biased:
             value = bias_of(root.get_submodule(path)).to(self.dtype, copy=True)
             updates.setdefault(path, {})["bias"] = BiasShift(value)
@@ -99,8 +101,9 @@ class LoRA:
                 for name, parameter in update.whole().items():
                     parameter.data = values[name].to(parameter)
             updates.setdefault(path, {}).update(whole)
-        for path, low in state.low_rank.items():
-            updates.setdefault(path, {})["low_rank"] = self._known(root.get_submodule(path), low)
+        for target, low in state.low_rank.items():
+            form = Form.of(root, target)
+            updates.setdefault(form.path, {})[form.kind] = self._known(form, low)
         for path, value in state.biases.items():
             own = bias_of(root.get_submodule(path))
             shift = BiasShift(value.to(own.device, self.dtype, copy=True))
@@ -113,32 +116,30 @@ class LoRA:
             return {"norm": NormShift(module, own_parameters(module), self.dtype)}
         return {"replacement": Replacement(bare_copy(module), self.dtype)}
 
-    def _fresh(self, layer: nn.Module, rank: int, shape: tuple[int, int], alpha: float) -> LowRank:
-        columns, rows = shape
-        device = _device(layer)
-        A = torch.empty(rank, columns, device=device, dtype=self.dtype)
-        B = torch.empty(rows, rank, device=device, dtype=self.dtype)
-        geometry = require_geometry(layer, "")
-        geometry.start(A, B)
-        return self._low_rank(geometry, A, B, alpha)
+    def _fresh(self, form: Form, rank: int, alpha: float) -> LowRank:
+        columns, rows = form.size
+        A = torch.empty(rank, columns, device=form.device, dtype=self.dtype)
+        B = torch.empty(rows, rank, device=form.device, dtype=self.dtype)
+        form.geometry.start(A, B)
+        return self._low_rank(form, A, B, alpha)
 
-    def _known(self, layer: nn.Module, low: LowRankState) -> LowRank:
-        device = _device(layer)
-        A, B = (t.to(device, self.dtype, copy=True).contiguous() for t in (low.A, low.B))
-        return self._low_rank(require_geometry(layer, ""), A, B, low.alpha)
+    def _known(self, form: Form, low: LowRankState) -> LowRank:
+        A, B = (t.to(form.device, self.dtype, copy=True).contiguous() for t in (low.A, low.B))
+        return self._low_rank(form, A, B, low.alpha)
 
-    def _low_rank(self, geometry: Any, A: Tensor, B: Tensor, alpha: float) -> LowRank:
-        update = LowRank(geometry, A, B, alpha=alpha, scale=self.scale(alpha, A.shape[0]))
+    def _low_rank(self, form: Form, A: Tensor, B: Tensor, alpha: float) -> LowRank:
+        outputs = None if form.outputs is None else form.outputs.to(form.device)
+        update = LowRank(
+            form.geometry, A, B, alpha=alpha, scale=self.scale(alpha, A.shape[0]),
+            part=form.part, outputs=outputs, width=form.width,
+        )  # fmt: skip
         update.dropout = float(self.dropout)
         return update
-
-    def _shape(self, layer: nn.Module, path: str) -> tuple[int, int]:
-        return require_geometry(layer, path).size(layer)
 
     def _alpha(self, path: str) -> float:
         if not isinstance(self.alpha, Mapping):
             return float(self.alpha)
-        pattern = next((p for p in self.alpha if matches(p, path)), None)
+        pattern = next((p for p in self.alpha if means(p, path)), None)
         if pattern is None:
             raise PlanError(
                 f"No alpha for {path!r}: none of {shortlist(map(repr, self.alpha))} means it. Add "
@@ -203,11 +204,6 @@ def bias_of(layer: nn.Module) -> Tensor:
     """The layer's bias, detached."""
     assert isinstance(layer.bias, Tensor)
     return layer.bias.detach()
-
-
-def _device(layer: nn.Module) -> torch.device:
-    assert isinstance(layer.weight, Tensor)
-    return layer.weight.device
 
 
 def _in_site(root: nn.Module, path: str) -> bool:

@@ -8,10 +8,12 @@ from torch import nn
 
 from lorakit.core.errors import PlanError, did_you_mean, shortlist
 from lorakit.core.patterns import is_glob, matches
-from lorakit.core.plan import Plan, Rank, assign_ranks
+from lorakit.core.plan import Plan, Rank, assign_ranks, split_target
 from lorakit.core.registry import root_of
 from lorakit.core.site import Site
 from lorakit.layers import adaptable, require_geometry
+from lorakit.layers.form import Form, check_parts
+from lorakit.layers.fused import slices_of
 from lorakit.layers.norm import is_norm
 from lorakit.models.roles import PRESETS, ROLES, linear_paths, roles_of, words
 
@@ -23,10 +25,11 @@ def plan(model: nn.Module, targets: Targets = "all-linear", rank: Rank = 8) -> P
     """The layers that `targets` means, each with its rank, in the model's order.
 
     A target is a preset ("attention", "mlp", "all-linear", "embeddings", "norms"), a role ("q",
-    "o", "up"), a path or its dotted end ("q_proj"), a glob ("*.layers.0-3.*"), or a callable of
-    (path, module) that says yes. `rank` is one number, or pattern -> number where the first match
-    wins and 0 leaves a layer out; a norm has rank 1, whose vectors are trained as they are. Raises
-    `PlanError` for a word that means no layer, with the nearest names.
+    "o", "up"), a path or its dotted end ("q_proj"), a part of a fused layer ("c_attn:q"), a glob
+    ("*.layers.0-3.*"), or a callable of (path, module) that says yes. `rank` is one number, or
+    pattern -> number where the first match wins and 0 leaves a layer out; a norm has rank 1, whose
+    vectors are trained as they are. Raises `PlanError` for a word that means no layer, with the
+    nearest names.
     """
     root = root_of(model)
     modules = _modules(root)
@@ -34,15 +37,18 @@ def plan(model: nn.Module, targets: Targets = "all-linear", rank: Rank = 8) -> P
     known = words(roles, linear_paths(root))
     chosen: set[str] = set()
     for target in [targets] if isinstance(targets, str) or callable(targets) else list(targets):
-        chosen |= _meant(target, modules, known)
+        chosen |= _meant(target, modules, known, root)
     if not chosen:
         raise PlanError("targets is empty; name at least one, such as 'all-linear'.")
-    ordered = [path for path in modules if path in chosen]
-    for path in ordered:
-        if not is_norm(modules[path]):
-            require_geometry(modules[path], path).size(modules[path])
+    place = {path: number for number, path in enumerate(modules)}
+    ordered = sorted(chosen, key=lambda target: (place[split_target(target)[0]], target))
+    check_parts(ordered)
+    norms = {target for target in ordered if target in modules and is_norm(modules[target])}
+    for target in ordered:
+        if target not in norms:
+            Form.of(root, target)
     found = assign_ranks(ordered, rank, known)
-    return Plan({path: 1 if is_norm(modules[path]) else own for path, own in found.items()})
+    return Plan({target: 1 if target in norms else own for target, own in found.items()})
 
 
 def _modules(root: nn.Module) -> dict[str, nn.Module]:
@@ -58,8 +64,9 @@ def _modules(root: nn.Module) -> dict[str, nn.Module]:
 
 
 def _meant(
-    target: str | Choice, modules: Mapping[str, nn.Module], known: Mapping[str, set[str]]
-) -> set[str]:
+    target: str | Choice, modules: Mapping[str, nn.Module], known: Mapping[str, set[str]],
+    root: nn.Module,
+) -> set[str]:  # fmt: skip
     able = {path for path, module in modules.items() if adaptable(module)}
     if callable(target):
         hits = {path for path in able if target(path, modules[path])}
@@ -70,6 +77,12 @@ def _meant(
         raise PlanError(f"targets: {target!r} is neither text nor callable.")
     if target in known:
         return known[target]
+    if ":" in target:
+        parts = {f"{path}:{part}" for path in able for part in slices_of(root, path)}
+        hits = {part for part in parts if matches(target, part)}
+        if not hits:
+            raise PlanError(f"targets: no layer has the part {target!r}.{_parts(parts)}")
+        return hits
     every = {path for path in modules if matches(target, path)}
     hits = every & able
     if hits:
@@ -78,6 +91,11 @@ def _meant(
         path = min(every, key=len)
         require_geometry(modules[path], path)
     raise PlanError(_no_match(target, modules, known, bool(every)))
+
+
+def _parts(parts: set[str]) -> str:
+    ends = sorted({part.rpartition(".")[2] for part in parts})
+    return f" Parts here: {shortlist(ends, 12)}." if ends else " No layer here has known parts."
 
 
 def _no_match(
@@ -89,7 +107,7 @@ def _no_match(
         fused = sorted({path.rpartition(".")[2] for path in known["qkv"]})
         return (
             f"targets: this model has no {target!r} of its own: query, key and value are one "
-            f"matrix, {shortlist(fused)}. Use 'qkv'."
+            f"matrix, {shortlist(fused)}, whose layout is not known here. Use 'qkv'."
         )
     leaves = {path.rpartition(".")[2] for path in modules if not path.rpartition(".")[2].isdigit()}
     if target in ROLES or target in PRESETS:

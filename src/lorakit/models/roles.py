@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from torch import nn
 
 from lorakit.layers import geometry_of
+from lorakit.layers.fused import slices_of
 from lorakit.layers.norm import is_norm
 
 # Last parts of module paths, inside of an attention module.
@@ -38,7 +39,10 @@ ROLES = ("q", "k", "v", "qkv", "o", "up", "gate", "gate_up", "down", "embed", "n
 
 
 def roles_of(model: nn.Module) -> dict[str, list[str]]:
-    """Role -> module paths, in the model's order; roles that the model does not have are absent."""
+    """Role -> targets, in the model's order; roles that the model does not have are absent.
+
+    Where query, key and value are one matrix whose layout is known, each role is a part of it.
+    """
     heads = head_paths(model)
     tokens = _token_embeddings(model)
     found: dict[str, list[str]] = {}
@@ -49,6 +53,9 @@ def roles_of(model: nn.Module) -> dict[str, list[str]]:
             role = "embed" if path in tokens else _role(path, layer)
         if role is not None:
             found.setdefault(role, []).append(path)
+    for path in [*found.get("qkv", ()), *found.get("gate_up", ())]:
+        for part in slices_of(model, path):
+            found.setdefault(part, []).append(f"{path}:{part}")
     return found
 
 
@@ -83,7 +90,8 @@ def words(roles: dict[str, list[str]], linear: Iterable[str]) -> dict[str, set[s
     """Every preset and role that means something on this model, and the layers it means."""
     known = {role: set(paths) for role, paths in roles.items()}
     for preset, members in PRESETS.items():
-        union = {path for role in members for path in roles.get(role, ())}
+        # Of a fused layer a preset means the whole; its parts are there for the asking.
+        union = {path for role in members for path in roles.get(role, ()) if ":" not in path}
         if union:
             known[preset] = union
     known["all-linear"] = set(linear)

@@ -1,0 +1,59 @@
+"""What a target is on a model: its layer, that one's low-rank form, and the outputs meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lorakit.core.errors import PlanError
+from lorakit.core.plan import split_target
+from lorakit.core.update import Geometry
+from lorakit.layers import require_geometry
+from lorakit.layers.fused import outputs_of
+
+
+@dataclass(frozen=True)
+class Form:
+    """One target of a model: `size` is (columns of A, rows of B), `width` all of its outputs."""
+
+    path: str
+    part: str
+    layer: nn.Module
+    geometry: Geometry
+    outputs: Tensor | None
+    size: tuple[int, int]
+    width: int
+
+    @classmethod
+    def of(cls, root: nn.Module, target: str) -> Form:
+        """The form of a target, or `UnsupportedError`, or `PlanError` for an unknown part."""
+        path, part = split_target(target)
+        layer = root.get_submodule(path)
+        geometry = require_geometry(layer, path)
+        columns, width = geometry.size(layer)
+        outputs = outputs_of(root, target)
+        rows = width if outputs is None else len(outputs)
+        return cls(path, part, layer, geometry, outputs, (columns, rows), width)
+
+    @property
+    def kind(self) -> str:
+        """The update's name on its site."""
+        return f"low_rank:{self.part}" if self.part else "low_rank"
+
+    @property
+    def device(self) -> torch.device:
+        """Where the layer's weight is."""
+        assert isinstance(self.layer.weight, Tensor)
+        return self.layer.weight.device
+
+
+def check_parts(targets: Iterable[str]) -> None:
+    """Raise `PlanError` where a layer is named as a whole and by one of its parts."""
+    listed = set(targets)
+    for target in listed:
+        path, part = split_target(target)
+        if part and path in listed:
+            raise PlanError(f"{target!r} is a part of {path!r}, which is named too. Name one.")
