@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import words
@@ -12,13 +13,18 @@ def _and(items: list[str]) -> str:
     return items[0] if len(items) == 1 else ", ".join(items[:-1]) + " and " + items[-1]
 
 
-def _objects(page: Page, count: int) -> list[str]:
+def _different(page: Page, template: str, count: int) -> list[str]:
+    """`count` different fillings of a template."""
     found: list[str] = []
     while len(found) < count:
-        thing = page.fill("a~ <object>")
+        thing = page.fill(template)
         if thing not in found:
             found.append(thing)
     return found
+
+
+def _objects(page: Page, count: int) -> list[str]:
+    return _different(page, "a~ <object>", count)
 
 
 def _bare(thing: str) -> str:
@@ -224,6 +230,87 @@ def prices(page: Page) -> str:
     return page.fill(f"Today's prices\n{join.join(rows)}\n{text}")
 
 
+def orders(page: Page) -> str:
+    """Guests order dishes; later each dish comes to its guest."""
+    rng = page.rng
+    count = rng.choice((2, 3, 3, 4))
+    names, dishes = page.names(count), _different(page, "<food>", count)
+    pairs = list(zip(names, dishes, strict=True))
+    asks = rng.choice(
+        (
+            '"{d}, please," said {n}.',
+            "{n} ordered {d}.",
+            "For {n} the cook wrote down {d}.",
+            "{n} wanted {d}.",
+        )
+    )
+    brings = rng.choice(
+        (
+            "The {d} was for {n}.",
+            "{n} got {d}.",
+            "Who had asked for {d}? It was {n}.",
+            'The waiter brought {d}. "That is mine," cried {n}.',
+            "{n} thought that the {d} was too hot.",
+        )
+    )
+    text = " ".join(asks.format(n=n, d=d) for n, d in pairs) + page.fill(" <^later>, it came. ")
+    return text + " ".join(brings.format(n=n, d=d) for n, d in _mixed(rng, pairs))
+
+
+def procession(page: Page) -> str:
+    """Creatures pass one after the other, then it is asked who came when."""
+    rng = page.rng
+    shapes = ("<mood> <colour> <kind>", "<size> <kind>", "<mood> <kind>", "<colour> <kind>")
+    creatures = _different(page, rng.choice(shapes), rng.randint(3, 5))
+    steps = list(itertools.pairwise(creatures))
+    text = f"First came the {creatures[0]}"
+    text += "".join(f", then the {creature}" for creature in creatures[1:]) + ". "
+    lines = (
+        lambda a, b: f"Who came after the {a}? The {b}.",
+        lambda a, b: f"The {a} went before the {b}.",
+        lambda a, b: f"Behind the {a} one saw the {b}.",
+        lambda a, b: f"Who was in front of the {b}? The {a}.",
+    )
+    line = rng.choice(lines)
+    return text + " ".join(line(*step) for step in _mixed(rng, steps))
+
+
+def visits(page: Page) -> str:
+    """A postman calls at several houses, and later finds each of them again."""
+    rng = page.rng
+    count = rng.choice((2, 3, 3, 4))
+    pairs = list(zip(page.names(count), _different(page, "<spot>", count), strict=True))
+    page.cast("P")
+    first = rng.choice(("{n} opened in the {s}.", "In the {s} it was {n}.", "To {n}: the {s}."))
+    second = rng.choice(
+        (
+            "At the {s}, {n} waited.",
+            "Where was {n}? In the {s}.",
+            "The parcel for {n} went to the {s}.",
+            "From the {s} {n} waved.",
+        )
+    )
+    text = "<P> carried letters. " + " ".join(first.format(n=n, s=s) for n, s in pairs)
+    text += " The next day <P> came again. "
+    return page.fill(text + " ".join(second.format(n=n, s=s) for n, s in _mixed(rng, pairs)))
+
+
+def notices(page: Page) -> str:
+    """Lines of all sorts on a wall, read again in full from their first words."""
+    rng = page.rng
+    shapes = ("<invented_word> <object>", "<object> <invented_word>", "<adj> <invented_word>",
+              "<food> <invented_word>", "<invented_word> <invented_word>")  # fmt: skip
+    lines = []
+    for _ in range(rng.randint(3, 6)):
+        shape = rng.choice(shapes)
+        while "<invented_word>" in shape:
+            shape = shape.replace("<invented_word>", invented_word(rng), 1)
+        lines.append(page.fill(shape))
+    join, again = rng.choice(("\n", " * ", ", ", " / ", ". ")), rng.choice(("\n", ", ", " and "))
+    cue = rng.choice(("Once more.", "Now mixed up.", "And now again.", "The echo."))
+    return f"{join.join(lines)}\n{cue}\n{again.join(_mixed(rng, lines))}"
+
+
 def echo(page: Page) -> str:
     """A dialogue in which one repeats what the other says."""
     page.cast("AB")
@@ -245,6 +332,6 @@ def echo(page: Page) -> str:
 
 
 COPY_PAGES = (
-    outing, outing, inventory, shopping, letter, glossary, roll_call, seats, chant, tags, route,
-    prices, echo,
+    outing, outing, orders, orders, visits, procession, inventory, shopping, letter, glossary,
+    roll_call, seats, chant, tags, route, prices, echo, notices, notices,
 )  # fmt: skip

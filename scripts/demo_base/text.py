@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 
 import plots
 from copying import COPY_PAGES
-from facts import FACT_PAGES, lonely_card
 from grammar import Page, polish
 
 SCENES = (
@@ -61,11 +60,6 @@ def description(page: Page) -> str:
     return " ".join(page.fill(line) for line in lines)
 
 
-def card_and_other_text(page: Page) -> str:
-    """A card, and after it a story that has nothing to do with it."""
-    return lonely_card(page) + "\n" + story(Page(page.rng), plots.ONCE_OPENINGS)
-
-
 def document(rng: random.Random) -> str:
     """One document of the mixture, now and then several in one, so that some are long."""
     count = rng.choice((2, 3, 4)) if rng.random() < 0.03 else 1
@@ -75,14 +69,10 @@ def document(rng: random.Random) -> str:
 def _page(rng: random.Random) -> str:
     page = Page(rng)
     share = rng.random()
-    if share < 0.28:
+    if share < 0.36:
         return story(page)
-    if share < 0.33:
+    if share < 0.42:
         return description(page)
-    if share < 0.45:
-        return card_and_other_text(page)
-    if share < 0.80:
-        return rng.choice(FACT_PAGES)(page)
     return rng.choice(COPY_PAGES)(page)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from lorakit.core.registry import Registry
-from lorakit.core.update import Parameters, Update, first_input
+from lorakit.core.update import Call, Parameters, Update, first_input
 
 SITE = "lora"
 
@@ -36,7 +36,7 @@ class Site(nn.Module):
     def act(self, layer: nn.Module, args: tuple, kwargs: dict, output: Any) -> Any:
         """The layer's output with the updates of the adapters that the route names."""
         route = self.registry.route()
-        call = (args, kwargs)
+        call = Call(args, kwargs, output)
         if route.rows is None:
             for adapter in route.ids:
                 for update in self.updates(adapter).values():

@@ -8,7 +8,7 @@ the layer's dtype at use, so that the base's activations are never cast up.
 from __future__ import annotations
 
 import copy
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,14 @@ from torch.nn import functional as F
 from lorakit.core.errors import UnsupportedError
 
 Parameters = dict[str, Tensor]
-Call = tuple[tuple[Any, ...], dict[str, Any]]  # args and kwargs of a layer's forward
+
+
+class Call(NamedTuple):
+    """One forward of a layer: what it got, and what it gave before any update."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    output: Any
 
 
 class Geometry(Protocol):
@@ -37,23 +44,30 @@ class Geometry(Protocol):
         """Fill A (rank, in) and B (out, rank) so that B A is zero."""
         ...
 
-    def delta(self, layer: nn.Module, update: LowRank, x: Tensor) -> Tensor:
-        """What the update adds to the layer's output for the input x."""
+    def product(self, layer: nn.Module, x: Tensor, A: Tensor, B: Tensor, scale: float) -> Tensor:
+        """What the layer would give for the input x if scale * B A were its weight."""
         ...
 
     def kernel(self, layer: nn.Module) -> tuple[int, ...]:
         """The axes of a convolution's kernel, which A has behind its own two in files."""
         ...
 
-    def weight_delta(self, layer: nn.Module, A: Tensor, B: Tensor) -> Tensor:
-        """B A in the layout of the layer's weight."""
+    def matrix(self, layer: nn.Module) -> Tensor:
+        """The layer's weight as a matrix (out, in), as B A has it."""
+        ...
+
+    def layout(self, layer: nn.Module, matrix: Tensor) -> Tensor:
+        """A matrix (out, in) in the layout of the layer's weight."""
+        ...
+
+    def per_output(self, layer: nn.Module, values: Tensor) -> Tensor:
+        """Values (out,) in a shape that multiplies the layer's output one by one."""
         ...
 
 
 def first_input(call: Call) -> Tensor:
     """What a layer of one input got, positional or by keyword."""
-    args, kwargs = call
-    return args[0] if args else next(iter(kwargs.values()))
+    return call.args[0] if call.args else next(iter(call.kwargs.values()))
 
 
 class Update(nn.Module):
@@ -81,15 +95,22 @@ class LowRank(Update):
 
     A is (rank, in), B is (out, rank); `scale` is alpha/rank, or alpha/sqrt(rank) for rsLoRA. For a
     `part` of a fused layer B has a row for each of the `outputs` that it is for, of `width` in all.
+    With an `anchor` (A0, B0) the update is scale * (B A - B0 A0): training starts at factors other
+    than zero, the function does not.
     """
 
     outputs: Tensor | None
+    A0: Tensor | None
+    B0: Tensor | None
 
     def __init__(
         self, geometry: Geometry, A: Tensor, B: Tensor, *, alpha: float, scale: float,
         part: str = "", outputs: Tensor | None = None, width: int = 0,
+        anchor: tuple[Tensor, Tensor] | None = None,
     ):  # fmt: skip
         super().__init__()
+        self.register_buffer("A0", anchor[0] if anchor else None, persistent=False)
+        self.register_buffer("B0", anchor[1] if anchor else None, persistent=False)
         self.part = part
         self.width = width
         self.register_buffer("outputs", outputs, persistent=False)
@@ -109,8 +130,23 @@ class LowRank(Update):
         x = first_input(call)
         if rows is not None:
             x = x.index_select(0, rows)
-        delta = self.geometry.delta(layer, self, x).to(output.dtype)
+        delta = self.product(layer, self.drop(x)).to(output.dtype)
         return output + delta if rows is None else output.index_add(0, rows, delta)
+
+    def product(self, layer: nn.Module, x: Tensor) -> Tensor:
+        """What the low-rank change of the weight makes of x."""
+        made = self.geometry.product(layer, x, self.A, self.spread(self.B), self.scale)
+        if self.A0 is None or self.B0 is None:
+            return made
+        return made - self.geometry.product(layer, x, self.A0, self.spread(self.B0), self.scale)
+
+    def delta(self, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """The change of the weight, (out, in), detached."""
+        A, B = self.A.detach().to(device), self.spread(self.B.detach()).to(device)
+        change = B @ A
+        if self.A0 is not None and self.B0 is not None:
+            change = change - self.spread(self.B0).to(device) @ self.A0.to(device)
+        return (change * self.scale).to(dtype)
 
     def spread(self, B: Tensor) -> Tensor:
         """B with a row for each output of the layer: zeros for those of other parts."""
@@ -122,15 +158,14 @@ class LowRank(Update):
         return f"{path}:{self.part}" if self.part else path
 
     def drop(self, x: Tensor) -> Tensor:
-        """Dropout on the input of A, while training."""
-        return F.dropout(x, self.dropout) if self.dropout and self.training else x
+        """Dropout on the input of A, while training; a row's number in a table is not dropped."""
+        dropping = self.dropout and self.training and x.is_floating_point()
+        return F.dropout(x, self.dropout) if dropping else x
 
     def merge_into(self, layer: nn.Module, parameters: Parameters) -> None:
         weight = parameters["weight"]
-        A = self.A.detach().to(weight.device)
-        B = self.spread(self.B.detach()).to(weight.device)
-        delta = self.geometry.weight_delta(layer, A, B) * self.scale
-        parameters["weight"] = weight + delta.to(weight.dtype)
+        delta = self.delta(weight.dtype, weight.device)
+        parameters["weight"] = weight + self.geometry.layout(layer, delta)
 
     def extra_repr(self) -> str:
         out, rank = self.B.shape
@@ -175,7 +210,7 @@ class Replacement(Update):
                 parameter.data = parameter.data.to(dtype)
 
     def act(self, layer: nn.Module, call: Call, output: Any, rows: Tensor | None) -> Any:
-        args, kwargs = call
+        args, kwargs, _ = call
         named = self.module.named_parameters(remove_duplicate=False)
         cast = {name: value.to(self.dtypes[name]) for name, value in named}
         if torch.compiler.is_compiling():  # one thread traces, and a shell it cannot trace

@@ -22,5 +22,9 @@ class TransposedLinearGeometry(LinearGeometry):
         rows, columns = layer.weight.shape
         return rows, columns
 
-    def weight_delta(self, layer: nn.Module, A: Tensor, B: Tensor) -> Tensor:
-        return (B @ A).T  # (in, out)
+    def matrix(self, layer: nn.Module) -> Tensor:
+        assert isinstance(layer.weight, Tensor)
+        return layer.weight.T
+
+    def layout(self, layer: nn.Module, matrix: Tensor) -> Tensor:
+        return matrix.T

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lorakit.core.update import LowRank
 from lorakit.layers.linear import LinearGeometry
 
 _CONVOLVE: dict[type[nn.Module], Any] = {
@@ -37,19 +36,26 @@ class ConvolutionGeometry(LinearGeometry):
         assert isinstance(layer.weight, Tensor)
         return tuple(layer.weight.shape[2:])
 
-    def delta(self, layer: nn.Module, update: LowRank, x: Tensor) -> Tensor:
+    def product(self, layer: nn.Module, x: Tensor, A: Tensor, B: Tensor, scale: float) -> Tensor:
         assert isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d))
-        convolve, x = _CONVOLVE[type(layer)], update.drop(x)
+        convolve = _CONVOLVE[type(layer)]
         padding: Any = layer.padding
         if layer.padding_mode != "zeros":
             x = F.pad(x, layer._reversed_padding_repeated_twice, mode=layer.padding_mode)
             padding = 0
-        A = update.A.to(x.dtype).view(-1, *layer.weight.shape[1:])
+        A = A.to(x.dtype).view(-1, *layer.weight.shape[1:])
         A = torch.cat([A] * layer.groups)  # (groups * rank, in / groups, *kernel)
         h = convolve(x, A, None, layer.stride, padding, layer.dilation, layer.groups)
-        B = update.B.to(x.dtype).view(*update.B.shape, *[1] * (layer.weight.dim() - 2))
-        return convolve(h * update.scale, B, groups=layer.groups)
+        B = B.to(x.dtype).view(*B.shape, *[1] * (layer.weight.dim() - 2))
+        return convolve(h * scale, B, groups=layer.groups)
 
-    def weight_delta(self, layer: nn.Module, A: Tensor, B: Tensor) -> Tensor:
+    def matrix(self, layer: nn.Module) -> Tensor:
         assert isinstance(layer.weight, Tensor)
-        return (B @ A).view(layer.weight.shape)
+        return layer.weight.flatten(1)
+
+    def layout(self, layer: nn.Module, matrix: Tensor) -> Tensor:
+        assert isinstance(layer.weight, Tensor)
+        return matrix.view(layer.weight.shape)
+
+    def per_output(self, layer: nn.Module, values: Tensor) -> Tensor:
+        return values.view(-1, *[1] * len(self.kernel(layer)))

@@ -6,7 +6,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lorakit.core.errors import UnsupportedError
-from lorakit.core.update import LowRank
 
 
 class EmbeddingGeometry:
@@ -36,18 +35,25 @@ class EmbeddingGeometry:
         nn.init.zeros_(A)
         nn.init.normal_(B)
 
-    def delta(self, layer: nn.Module, update: LowRank, x: Tensor) -> Tensor:
+    def product(self, layer: nn.Module, x: Tensor, A: Tensor, B: Tensor, scale: float) -> Tensor:
         assert isinstance(layer, nn.Embedding)
         dtype = layer.weight.dtype
-        h = F.embedding(x, update.A.T.to(dtype), padding_idx=layer.padding_idx)  # (..., rank)
-        delta = F.linear(h * update.scale, update.B.to(dtype))  # (..., width)
-        return delta * layer.embed_scale if _is_scaled(layer) else delta  # type: ignore[operator]
+        h = F.embedding(x, A.T.to(dtype), padding_idx=layer.padding_idx)  # (..., rank)
+        made = F.linear(h * scale, B.to(dtype))  # (..., width)
+        return made * layer.embed_scale if _is_scaled(layer) else made  # type: ignore[operator]
 
     def kernel(self, layer: nn.Module) -> tuple[int, ...]:
         return ()
 
-    def weight_delta(self, layer: nn.Module, A: Tensor, B: Tensor) -> Tensor:
-        return (B @ A).T  # (vocabulary, width)
+    def matrix(self, layer: nn.Module) -> Tensor:
+        assert isinstance(layer.weight, Tensor)
+        return layer.weight.T
+
+    def layout(self, layer: nn.Module, matrix: Tensor) -> Tensor:
+        return matrix.T
+
+    def per_output(self, layer: nn.Module, values: Tensor) -> Tensor:
+        return values
 
 
 def _is_scaled(layer: nn.Module) -> bool:

@@ -7,8 +7,6 @@ import math
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lorakit.core.update import LowRank
-
 
 class LinearGeometry:
     """y += scale (x A^T) B^T, the update of a matrix product (Hu et al. 2021, equation 3)."""
@@ -28,12 +26,19 @@ class LinearGeometry:
         nn.init.kaiming_uniform_(A, a=math.sqrt(5))
         nn.init.zeros_(B)
 
-    def delta(self, layer: nn.Module, update: LowRank, x: Tensor) -> Tensor:
-        h = F.linear(update.drop(x), update.A.to(x.dtype))  # (..., rank)
-        return F.linear(h * update.scale, update.spread(update.B.to(x.dtype)))  # (..., out)
+    def product(self, layer: nn.Module, x: Tensor, A: Tensor, B: Tensor, scale: float) -> Tensor:
+        h = F.linear(x, A.to(x.dtype))  # (..., rank)
+        return F.linear(h * scale, B.to(x.dtype))  # (..., out)
 
     def kernel(self, layer: nn.Module) -> tuple[int, ...]:
         return ()
 
-    def weight_delta(self, layer: nn.Module, A: Tensor, B: Tensor) -> Tensor:
-        return B @ A  # (out, in)
+    def matrix(self, layer: nn.Module) -> Tensor:
+        assert isinstance(layer.weight, Tensor)
+        return layer.weight
+
+    def layout(self, layer: nn.Module, matrix: Tensor) -> Tensor:
+        return matrix
+
+    def per_output(self, layer: nn.Module, values: Tensor) -> Tensor:
+        return values
