@@ -44,6 +44,20 @@ CASES = {
     "slices of several sizes and ranks": Case(
         "phi3", ["q", "k", "v", "up"], rank={"*:k": 2, "v": 8, "*": 4}
     ),
+    "dora": Case("llama", "all-linear", lk.DoRA(alpha=8)),
+    "dora, conv1d, embedding": Case("gpt2", ["qkv", "embeddings"], lk.DoRA(alpha=8, rslora=True)),
+    "dora, biased": Case("bert", "all-linear", lk.DoRA(alpha=8, bias="lora_only"), noise=0.3),
+    "dora, convolution": Case("regnet", ["*.convolution"], lk.DoRA(alpha=8), noise=0.3),
+    "dora from principal values": Case("llama", ["q", "v"], lk.DoRA(alpha=8, init="pissa")),
+    "frozen A": Case("llama", ["q", "v", "embeddings"], lk.LoRAFA(alpha=8)),
+    "principal values": Case("llama", "all-linear", lk.LoRA(alpha=8, init="pissa")),
+    "principal values of slices": Case(
+        "gpt_neox", ["q", "v", "embeddings"], lk.LoRA(alpha=8, rslora=True, init="pissa")
+    ),
+    "principal values of convolutions": Case(
+        "resnet", ["*.1.*.convolution"], lk.LoRA(alpha=8, init="pissa")
+    ),
+    "orthonormal start": Case("gpt2", "all-linear", lk.LoRA(alpha=8, init="olora")),
     "convolution": Case("resnet", ["*.convolution", "*.shortcut.*"]),
     "convolution, grouped": Case("regnet", ["*.convolution"]),
     "embedding": Case("gpt_neox", "embeddings"),

@@ -12,7 +12,9 @@ __version__ = "0.1.0"
 
 # Public name -> the module that defines it. Sorted; a test keeps it complete.
 _PUBLIC = {
+    "DoRA": "methods.dora",
     "LoRA": "methods.lora",
+    "LoRAFA": "methods.lora_fa",
     "LorakitError": "core.errors",
     "Plan": "core.plan",
     "activate": "core.activate",
@@ -43,8 +45,10 @@ if TYPE_CHECKING:
     from lorakit.core.plan import Plan as Plan
     from lorakit.formats.load import load as load
     from lorakit.formats.save import save as save
+    from lorakit.methods.dora import DoRA as DoRA
     from lorakit.methods.inject import inject as inject
     from lorakit.methods.lora import LoRA as LoRA
+    from lorakit.methods.lora_fa import LoRAFA as LoRAFA
     from lorakit.models.export import export_merged as export_merged
     from lorakit.models.plan import plan as plan
 

@@ -145,11 +145,11 @@ def test_peft_computes_the_same_from_our_folder(family, rslora, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda parts: next(iter(parts.values())).update(rank=99), "do not fit"),
-        (lambda parts: next(iter(parts.values())).update(rank="many"), "do not fit"),
-        (lambda parts: parts.update({"no.such:q": {"rank": 1, "alpha": 1}}), "do not fit"),
-        (lambda parts: parts.update(q=7), "do not fit"),
-        (lambda parts: parts.pop(next(iter(parts))), "do not fit"),
+        (lambda parts: next(iter(parts.values())).update(rank=99), "does not fit"),
+        (lambda parts: next(iter(parts.values())).update(rank="many"), "does not fit"),
+        (lambda parts: parts.update({"no.such:q": {"rank": 1, "alpha": 1}}), "does not fit"),
+        (lambda parts: parts.update(q=7), "does not fit"),
+        (lambda parts: parts.pop(next(iter(parts))), "does not fit"),
     ],
 )
 def test_a_manifest_that_lies_about_parts_is_refused(change, message, tmp_path):
@@ -159,7 +159,7 @@ def test_a_manifest_that_lies_about_parts_is_refused(change, message, tmp_path):
     lk.save(model, tmp_path / "a")
     file = tmp_path / "a" / "lorakit.json"
     content = json.loads(file.read_text())
-    change(content["adapter"]["slices"])
+    change(content["adapter"]["packed"])
     file.write_text(json.dumps(content))
     again = build("gpt2")
     with pytest.raises(AdapterFileError, match=message):

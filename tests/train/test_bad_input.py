@@ -62,7 +62,7 @@ CORPUS: dict[str, tuple[str, dict, dict]] = {
     "a prompt without a completion": ("go together", {"data.prompt": "{prompt}"}, {}),
     "a group that is a number": ("data", {"data": 3}, {}),
     "targets that mean nothing": ("Did you mean 'q_proj'", {"lora.targets": "q_prjo"}, {}),
-    "targets that cannot be adapted": ("no low-rank form", {"lora.targets": "norms"}, {}),
+    "targets that cannot be adapted": ("no low-rank form", {"lora.targets": "*act_fn"}, {}),
     "extras that mean nothing": ("no module is meant", {"lora.extras": ["clasifier"]}, {}),
     "a rank pattern of nothing": ("rank pattern", {"lora.rank": {"*.77.*": 2, "*": 1}}, {}),
     "longer than the model": ("can place", {"data.max_length": 10**6}, {}),

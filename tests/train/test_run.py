@@ -13,6 +13,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 import lorakit as lk
 from lorakit.core.errors import DeadAdapterError, LorakitError, ResumeError, TrainingError
+from lorakit.methods.lora_plus import parameter_groups
 from lorakit.models.load import load_base
 from lorakit.train import AdapterTrainer, checkpoint
 from lorakit.train import run as run_module
@@ -126,6 +127,47 @@ def test_a_run_that_died_resumes_to_the_same_bits(death, recipe_for, tmp_path, m
     ]
     assert losses[0] == losses[1]
     assert resumed.metrics["step"] == whole.metrics["step"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"lora__method": "dora"},
+        {"lora__method": "lora-fa", "train__lora_plus": 8},
+        {"lora__init": "pissa", "lora__targets": ["attention", "norms"]},
+        {"lora__method": "dora", "lora__init": "olora", "lora__rslora": True},
+    ],
+    ids=["dora", "lora-fa and lora+", "pissa and norms", "dora, olora, rslora"],
+)
+def test_every_method_learns_and_resumes_to_the_same_bits(
+    changes, recipe_for, tmp_path, monkeypatch
+):
+    whole = run(recipe_for(output=str(tmp_path / "whole"), **changes), quiet=True)
+    losses = [e["loss"] for e in read_events(whole.folder / "events.jsonl") if "loss" in e]
+    assert sum(losses[-3:]) < sum(losses[:3])
+    recipe = recipe_for(**changes)
+    with monkeypatch.context() as patch:
+        crash = stop_after(patch, 7)
+        with pytest.raises(crash):
+            run(recipe, quiet=True)
+    resumed = run(recipe, resume=True, quiet=True)
+    assert adapter_bytes(resumed.folder) == adapter_bytes(whole.folder)
+
+
+def test_lora_plus_parts_the_learning_rates(bases):
+    model = load_base(bases["llama"], "causal").model
+    lk.inject(model, lk.plan(model, ["q", "embeddings", "norms"], 2))
+    args = TrainingArguments(output_dir="unused", learning_rate=1e-3, report_to=[])
+    optimizer = AdapterTrainer(model, args, lora_plus=8).create_optimizer()
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    expected = {
+        name: 8e-3 if name.endswith(("q_proj.lora.a0.low_rank.B", "tokens.lora.a0.low_rank.A"))
+        else 1e-3
+        for name, p in model.named_parameters() if p.requires_grad
+    }  # fmt: skip
+    assert {n: rates[id(p)] for n, p in model.named_parameters() if p.requires_grad} == expected
+    groups = parameter_groups(model, lr=1e-3, ratio=8)
+    assert {id(p): g["lr"] for g in groups for p in g["params"]} == rates
 
 
 def test_a_torn_newest_checkpoint_is_passed_over(recipe_for, tmp_path, monkeypatch):

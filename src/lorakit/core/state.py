@@ -15,6 +15,8 @@ from lorakit.core.registry import require_registry, root_of
 from lorakit.core.site import site_of
 from lorakit.core.update import BiasShift, LowRank, Update
 
+_ANCHOR = ("A0", "B0")  # the buffers of an update's anchor
+
 
 @dataclass
 class LowRankState:
@@ -22,6 +24,7 @@ class LowRankState:
 
     A convolution's A is (rank, in * points of the kernel); files have its `kernel` apart. That of a
     part of a fused layer has a row of B for each of its `outputs`, of `width` in the whole layer.
+    `anchor` is the (A0, B0) whose product is taken off again, `magnitude` (out,) is DoRA's.
     """
 
     geometry: str
@@ -31,6 +34,8 @@ class LowRankState:
     kernel: tuple[int, ...] = ()
     outputs: Tensor | None = None
     width: int = 0
+    anchor: tuple[Tensor, Tensor] | None = None
+    magnitude: Tensor | None = None
 
     @property
     def rank(self) -> int:
@@ -61,10 +66,17 @@ class AdapterState:
         found: dict[str, Tensor] = {}
         for path, update in self.low_rank.items():
             found[f"{path} A"], found[f"{path} B"] = update.A, update.B
+            if update.magnitude is not None:
+                found[f"{path} magnitude"] = update.magnitude
         found.update({f"{path} bias": value for path, value in self.biases.items()})
         for path, values in self.extras.items():
             found.update({f"{path} {name}": value for name, value in values.items()})
         return found
+
+    def anchors(self) -> dict[str, Tensor]:
+        """The factors that updates started from and are measured against, which no one trains."""
+        pairs = {path: low.anchor for path, low in self.low_rank.items() if low.anchor}
+        return {f"{path} {n}": v for path, pair in pairs.items() for n, v in zip(_ANCHOR, pair)}
 
 
 def capture(model: nn.Module, name: str) -> AdapterState:
@@ -75,11 +87,8 @@ def capture(model: nn.Module, name: str) -> AdapterState:
     state = AdapterState(
         {}, method=method.name, rslora=method.rslora, dropout=method.dropout, bias=method.bias
     )
-    for path in entry.paths:
-        site = site_of(root.get_submodule(path))
-        assert site is not None
-        for update in site.updates(entry.id).values():
-            _capture(state, path, root.get_submodule(path), update)
+    for path, update in _updates(model, name):
+        _capture(state, path, root.get_submodule(path), update)
     return state
 
 
@@ -87,9 +96,13 @@ def _capture(state: AdapterState, path: str, layer: nn.Module, update: Update) -
     if isinstance(update, LowRank):
         A, B = _copy(update.A), _copy(update.B)
         geometry, outputs = update.geometry, update.outputs
+        anchor = update.anchor
+        magnitude = getattr(update, "magnitude", None)
         state.low_rank[update.target(path)] = LowRankState(
             geometry.name, A, B, update.alpha, geometry.kernel(layer),
             None if outputs is None else _copy(outputs), update.width,
+            None if anchor is None else (_copy(anchor[0]), _copy(anchor[1])),
+            None if magnitude is None else _copy(magnitude),
         )  # fmt: skip
     elif isinstance(update, BiasShift):
         state.biases[path] = _copy(update.bias)
@@ -99,14 +112,26 @@ def _capture(state: AdapterState, path: str, layer: nn.Module, update: Update) -
 
 def trained_parameters(model: nn.Module, name: str) -> Iterator[tuple[str, nn.Parameter]]:
     """The parameters of one adapter on the model, by the names of `AdapterState.tensors`."""
+    for path, update in _updates(model, name):
+        for part, parameter in update.named_parameters():
+            yield f"{update.target(path)} {part.removeprefix('module.')}", parameter
+
+
+def _anchors(model: nn.Module, name: str) -> Iterator[tuple[str, Tensor]]:
+    for path, update in _updates(model, name):
+        for part, value in update.named_buffers():
+            if part in _ANCHOR:
+                yield f"{update.target(path)} {part}", value
+
+
+def _updates(model: nn.Module, name: str) -> Iterator[tuple[str, Update]]:
     entry = require_registry(model).entry(name)
     root = root_of(model)
     for path in entry.paths:
         site = site_of(root.get_submodule(path))
         assert site is not None
         for update in site.updates(entry.id).values():
-            for part, parameter in update.named_parameters():
-                yield f"{update.target(path)} {part.removeprefix('module.')}", parameter
+            yield path, update
 
 
 def restore(model: nn.Module, name: str, state: AdapterState) -> None:
@@ -114,7 +139,8 @@ def restore(model: nn.Module, name: str, state: AdapterState) -> None:
 
     Raises `AdapterFileError` where the two do not have the very same tensors.
     """
-    held, given = dict(trained_parameters(model, name)), state.tensors()
+    held = {**dict(trained_parameters(model, name)), **dict(_anchors(model, name))}
+    given = {**state.tensors(), **state.anchors()}
     if {key: p.shape for key, p in held.items()} != {key: v.shape for key, v in given.items()}:
         odd = held.keys() ^ given.keys()
         raise AdapterFileError(
@@ -129,7 +155,7 @@ def restore(model: nn.Module, name: str, state: AdapterState) -> None:
 def digest(state: AdapterState) -> str:
     """A sha256 of what the adapter computes: the same however and wherever it was saved."""
     whole = hashlib.sha256()
-    for name, value in sorted(state.tensors().items()):
+    for name, value in sorted({**state.tensors(), **state.anchors()}.items()):
         whole.update(f"{name} {tuple(value.shape)}".encode())
         whole.update(value.float().contiguous().numpy().tobytes())
     for path, low in sorted(state.low_rank.items()):

@@ -31,6 +31,7 @@ class Geometry(Protocol):
     """How a low-rank update acts on one type of layer; one file each in `layers/`."""
 
     name: str
+    zero: str  # the factor that starts at zero, "A" or "B"
 
     def accepts(self, layer: nn.Module) -> bool:
         """Whether this geometry is right for the layer, judged by its exact type."""
@@ -106,7 +107,7 @@ class LowRank(Update):
     def __init__(
         self, geometry: Geometry, A: Tensor, B: Tensor, *, alpha: float, scale: float,
         part: str = "", outputs: Tensor | None = None, width: int = 0,
-        anchor: tuple[Tensor, Tensor] | None = None,
+        anchor: tuple[Tensor, Tensor] | None = None, dropout: float = 0.0,
     ):  # fmt: skip
         super().__init__()
         self.register_buffer("A0", anchor[0] if anchor else None, persistent=False)
@@ -119,12 +120,17 @@ class LowRank(Update):
         self.B = nn.Parameter(B)
         self.alpha = alpha
         self.scale = scale
-        self.dropout = 0.0
+        self.dropout = dropout
 
     @property
     def rank(self) -> int:
         """The rank r: rows of A."""
         return self.A.shape[0]
+
+    @property
+    def anchor(self) -> tuple[Tensor, Tensor] | None:
+        """(A0, B0), where the update has them."""
+        return None if self.A0 is None or self.B0 is None else (self.A0, self.B0)
 
     def act(self, layer: nn.Module, call: Call, output: Tensor, rows: Tensor | None) -> Tensor:
         x = first_input(call)
@@ -136,16 +142,18 @@ class LowRank(Update):
     def product(self, layer: nn.Module, x: Tensor) -> Tensor:
         """What the low-rank change of the weight makes of x."""
         made = self.geometry.product(layer, x, self.A, self.spread(self.B), self.scale)
-        if self.A0 is None or self.B0 is None:
+        if self.anchor is None:
             return made
-        return made - self.geometry.product(layer, x, self.A0, self.spread(self.B0), self.scale)
+        A0, B0 = self.anchor
+        return made - self.geometry.product(layer, x, A0, self.spread(B0), self.scale)
 
     def delta(self, dtype: torch.dtype, device: torch.device) -> Tensor:
         """The change of the weight, (out, in), detached."""
         A, B = self.A.detach().to(device), self.spread(self.B.detach()).to(device)
         change = B @ A
-        if self.A0 is not None and self.B0 is not None:
-            change = change - self.spread(self.B0).to(device) @ self.A0.to(device)
+        if self.anchor is not None:
+            A0, B0 = self.anchor
+            change = change - self.spread(B0).to(device) @ A0.to(device)
         return (change * self.scale).to(dtype)
 
     def spread(self, B: Tensor) -> Tensor:

@@ -40,6 +40,8 @@ def check_state(root: nn.Module, state: AdapterState, where: str) -> None:
         low.geometry = geometry.name
         _same(where, f"{target} A", (low.A.shape[0], columns), low.A)
         _same(where, f"{target} B", (rows, low.A.shape[0]), low.B)
+        if low.magnitude is not None:
+            _same(where, f"{target} magnitude", (rows,), low.magnitude)
     for path in list(state.extras):
         _check_extra(_module(modules, path, where), path, state, where)
     _check_biases(modules, state, where)

@@ -16,8 +16,8 @@ from lorakit.formats import FORMATS
 from lorakit.formats.check import check_base, check_not_merged, check_state
 from lorakit.formats.files import read_folder
 from lorakit.formats.manifest import read
-from lorakit.formats.slices import parted
-from lorakit.methods.lora import LoRA
+from lorakit.formats.packing import unpack
+from lorakit.methods import LoRA, LoRAFA, method_named
 
 
 def load(
@@ -35,7 +35,7 @@ def load(
         root = root_of(model)
         state = read_adapter(folder, model=root, check_base=check_base)
         wide = any(value.dtype == torch.float64 for value in state.tensors().values())
-        method = LoRA(
+        method = method_named(state.method)(
             alpha={path: low.alpha for path, low in state.low_rank.items()} or 16.0,
             dropout=state.dropout, rslora=state.rslora, bias=state.bias,
             extras=tuple(state.extras), dtype=torch.float64 if wide else torch.float32,
@@ -64,10 +64,13 @@ def read_adapter(
     root = None if model is None else root_of(model)
     state = form.load(files, None if root is None else _paths(root), where)
     state.origin["manifest"] = manifest
+    told = (manifest or {}).get("adapter", {}).get("method")
+    if told == LoRAFA.name and state.method == LoRA.name:  # the same on disk
+        state.method = told
     if root is not None:
-        parts = (manifest or {}).get("adapter", {}).get("slices")
-        if parts:
-            parted(root, state, parts, where)
+        what = (manifest or {}).get("adapter", {}).get("packed")
+        if what:
+            unpack(root, state, what, where)
         _check(root, state, where, check_base=check_base)
     return state
 

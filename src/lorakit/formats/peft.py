@@ -2,8 +2,8 @@
 
 `adapter_model.safetensors` holds, under `base_model.model.` and the module's path, A (rank, in) and
 B (out, rank) for a linear layer, A (rank, in, *kernel) and B (out, rank, 1, ...) for a convolution,
-A (rank, vocabulary) and B (width, rank) for an embedding, whole biases, and whole parameters of
-`modules_to_save`. Alpha stands in the config alone.
+A (rank, vocabulary) and B (width, rank) for an embedding, DoRA's magnitudes, whole biases, and
+whole parameters of `modules_to_save`. Alpha stands in the config alone.
 """
 
 from __future__ import annotations
@@ -35,9 +35,8 @@ _FACTORS = {
     ".lora_embedding_A": ("embedding", "A"),
     ".lora_embedding_B": ("embedding", "B"),
 }
+_MAGNITUDES = (".lora_magnitude_vector", ".lora_magnitude_vector.weight")  # the latter until 0.11
 _REFUSED = {
-    ".lora_magnitude_vector": "DoRA",
-    ".lora_magnitude_vector.weight": "DoRA",
     ".lora_B.bias": "a bias on B",
     ".trainable_tokens_delta": "token rows",
 }
@@ -65,7 +64,8 @@ def load(files: Mapping[str, bytes], modules: Collection[str] | None, where: str
         )
     tensors = read_tensors(files[TENSORS], f"{where}/{TENSORS}")
     state = AdapterState(
-        {}, rslora=config.rslora, dropout=config.dropout, bias=config.bias,
+        {}, method="dora" if config.dora else "lora", rslora=config.rslora,
+        dropout=config.dropout, bias=config.bias,
         base={"name": config.base, "task": config.task},
     )  # fmt: skip
     _sort(tensors, config, state, where)
@@ -84,6 +84,10 @@ def save(state: AdapterState, modules: Collection[str] | None) -> dict[str, byte
             B = B.view(*B.shape, *[1] * len(low.kernel))
         tensors[_PREFIX + path + suffixes[0]] = A
         tensors[_PREFIX + path + suffixes[1]] = B
+        if low.magnitude is not None:
+            ones = [1] * len(low.kernel)
+            magnitude = low.magnitude.view(1, -1, *ones) if ones else low.magnitude
+            tensors[_PREFIX + path + _MAGNITUDES[0]] = magnitude
     for path, values in state.extras.items():
         inside = _INSIDE if path in state.low_rank else "."
         for parameter, value in values.items():
@@ -113,6 +117,10 @@ def _sort(tensors: dict[str, Tensor], config: PeftConfig, state: AdapterState, w
             )
         path = key.removeprefix(_PREFIX)
         _refuse(path, where)
+        magnitude = next((suffix for suffix in _MAGNITUDES if path.endswith(suffix)), None)
+        if magnitude is not None:
+            factors.setdefault(path.removesuffix(magnitude), {})["magnitude"] = value
+            continue
         suffix = next((suffix for suffix in _FACTORS if path.endswith(suffix)), None)
         if suffix is None:
             rest[path] = value
@@ -123,7 +131,7 @@ def _sort(tensors: dict[str, Tensor], config: PeftConfig, state: AdapterState, w
             raise AdapterFileError(f"{where}/{TENSORS}: {target!r} is both linear and embedding.")
         factors.setdefault(target, {})[factor] = value
     for target, pair in factors.items():
-        state.low_rank[target] = _pair(target, pair, kinds[target], config, where)
+        state.low_rank[target] = _pair(target, pair, kinds.get(target, ""), config, where)
     for path, value in rest.items():
         _place(path, value, config, state, where)
 
@@ -140,11 +148,17 @@ def _refuse(path: str, where: str) -> None:
 def _pair(
     target: str, pair: dict[str, Tensor], kind: str, config: PeftConfig, where: str
 ) -> LowRankState:
-    missing = [factor for factor in "AB" if factor not in pair]
+    expected = ("A", "B", "magnitude") if config.dora else ("A", "B")
+    missing = [factor for factor in expected if factor not in pair]
     if missing:
         raise AdapterFileError(
             f"{where}/{TENSORS} lacks {missing[0]} of {target!r}: the file is not whole. Fetch or "
             "save the adapter again."
+        )
+    if "magnitude" in pair and not config.dora:
+        raise AdapterFileError(
+            f"{where}/{TENSORS} has a magnitude for {target!r}, but {CONFIG} does not say "
+            "use_dora. Config and tensors are not of one adapter."
         )
     A, B = pair["A"], pair["B"]
     kernel = tuple(A.shape[2:])
@@ -169,7 +183,10 @@ def _pair(
             f"{where}: {CONFIG} gives {target!r} rank {rank}, but its tensors are A "
             f"{tuple(A.shape)} and B {tuple(B.shape)}. Config and tensors are not of one adapter."
         )
-    return LowRankState(kind, A.flatten(1), B.flatten(1), config.alpha_of(target), kernel)
+    magnitude = pair["magnitude"].flatten() if config.dora else None
+    return LowRankState(
+        kind, A.flatten(1), B.flatten(1), config.alpha_of(target), kernel, magnitude=magnitude
+    )
 
 
 def _place(path: str, value: Tensor, config: PeftConfig, state: AdapterState, where: str) -> None:
@@ -248,7 +265,7 @@ def _config(state: AdapterState, modules: Collection[str] | None) -> dict[str, A
         "rank_pattern": {f"^{path}": own for path, own in ranks.items() if own != rank},
         "target_modules": _targets(list(state.low_rank), modules),
         "task_type": state.base.get("task"),
-        "use_dora": False,
+        "use_dora": state.method == "dora",
         "use_rslora": state.rslora,
     }
 

@@ -22,7 +22,7 @@ HARMLESS = {
 READ = {
     "alpha_pattern", "bias", "exclude_modules", "init_lora_weights", "layers_pattern",
     "layers_to_transform", "lora_alpha", "modules_to_save", "r", "rank_pattern",
-    "target_modules", "use_rslora",
+    "target_modules", "use_dora", "use_rslora",
 }  # fmt: skip
 # Keys that change the computation and that lorakit cannot follow, with what to call them.
 REFUSED = {
@@ -31,7 +31,7 @@ REFUSED = {
     "layer_replication": "replicated layers", "lora_bias": "a bias on B",
     "megatron_config": "Megatron layers", "monteclora_config": "MonteCLoRA",
     "target_parameters": "updates of bare parameters", "trainable_token_indices": "token rows",
-    "use_bdlora": "block-diagonal LoRA", "use_dora": "DoRA", "use_qalora": "QALoRA",
+    "use_bdlora": "block-diagonal LoRA", "use_qalora": "QALoRA",
 }  # fmt: skip
 # Ways to start A and B that leave the base's weights alone. The others subtract from the base,
 # so that the adapter is right only on a base changed in the same way.
@@ -45,6 +45,7 @@ class PeftConfig:
     rank: int
     alpha: float
     rslora: bool
+    dora: bool
     dropout: float
     bias: str
     targets: str | tuple[str, ...]
@@ -102,6 +103,7 @@ def parse_config(raw: dict[str, Any], where: str) -> PeftConfig:
         rank=_rank(raw.get("r"), where, "r"),
         alpha=_number(raw.get("lora_alpha"), where, "lora_alpha"),
         rslora=_flag(raw, where, "use_rslora"),
+        dora=_flag(raw, where, "use_dora"),
         dropout=_dropout(raw, where),
         bias=_bias(raw, where),
         targets=_names(raw, where, "target_modules"),

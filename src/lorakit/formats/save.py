@@ -19,7 +19,7 @@ from lorakit.core.state import AdapterState, capture
 from lorakit.formats import FORMATS, manifest, peft
 from lorakit.formats.files import keeps_from, why_not_replace
 from lorakit.formats.load import _paths
-from lorakit.formats.slices import described, joined
+from lorakit.formats.packing import described, packed
 
 # The endings of transformers' classes, and PEFT's words for what they are for.
 _TASKS = {
@@ -66,7 +66,7 @@ def adapter_files(
     state = capture(root, name)
     _check_finite(state, name)
     state.base = base_identity(root, state)
-    files = form.save(joined(state), _paths(root))
+    files = form.save(packed(state), _paths(root))
     proof = manifest.write(files, base=state.base, adapter=summary(state), run=run)
     return {**files, manifest.MANIFEST: proof}
 
@@ -98,9 +98,9 @@ def base_identity(root: nn.Module, state: AdapterState) -> dict[str, Any]:
 
 def summary(state: AdapterState) -> dict[str, Any]:
     """The adapter in a few numbers."""
-    parts = described(state)
+    special = described(state)
     return {
-        **({"slices": parts} if parts else {}),
+        **({"packed": special} if special else {}),
         "method": state.method,
         "layers": len(state.low_rank),
         "parameters": sum(value.numel() for value in state.tensors().values()),

@@ -16,6 +16,7 @@ class EmbeddingGeometry:
     """
 
     name = "embedding"
+    zero = "A"
 
     def accepts(self, layer: nn.Module) -> bool:
         return type(layer) is nn.Embedding or _is_scaled(layer)

@@ -43,6 +43,11 @@ class Form:
         """The update's name on its site."""
         return f"low_rank:{self.part}" if self.part else "low_rank"
 
+    def matrix(self) -> Tensor:
+        """The weights of the outputs that are meant, (rows, columns), detached, in float32."""
+        matrix = self.geometry.matrix(self.layer).detach().float()
+        return matrix if self.outputs is None else matrix[self.outputs.to(matrix.device)]
+
     @property
     def device(self) -> torch.device:
         """Where the layer's weight is."""

@@ -12,6 +12,7 @@ class LinearGeometry:
     """y += scale (x A^T) B^T, the update of a matrix product (Hu et al. 2021, equation 3)."""
 
     name = "linear"
+    zero = "B"
 
     def accepts(self, layer: nn.Module) -> bool:
         # Subclasses may read their weight in their own way: the type has to be the very one.

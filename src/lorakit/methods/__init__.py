@@ -1,1 +1,17 @@
-"""The methods: one file each."""
+"""The methods and initialisers: one file each, and one line in these tables."""
+
+from __future__ import annotations
+
+from lorakit.core.errors import UnsupportedError
+from lorakit.methods.dora import DoRA
+from lorakit.methods.lora import LoRA
+from lorakit.methods.lora_fa import LoRAFA
+
+METHODS: dict[str, type[LoRA]] = {kind.name: kind for kind in (LoRA, DoRA, LoRAFA)}
+
+
+def method_named(name: str) -> type[LoRA]:
+    """The method of this name, as files and recipes have it."""
+    if name not in METHODS:
+        raise UnsupportedError(f"The method {name!r} is not known; known are {', '.join(METHODS)}.")
+    return METHODS[name]

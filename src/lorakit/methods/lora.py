@@ -7,9 +7,9 @@ for rsLoRA (Kalajdzievski 2023, equation 8).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,10 +23,25 @@ from lorakit.core.state import AdapterState, LowRankState
 from lorakit.core.update import BiasShift, LowRank, Replacement, Update
 from lorakit.layers.form import Form, check_parts
 from lorakit.layers.norm import NormShift, is_norm
+from lorakit.methods import olora, pissa
+
+# (weight, rank, scale) -> A and B to start from; the update is their difference to that start.
+Initialiser = Callable[[Tensor, int, float], tuple[Tensor, Tensor]]
+INITIALISERS: dict[str, Initialiser | None] = {
+    "default": None, pissa.name: pissa.factors, olora.name: olora.factors,
+}  # fmt: skip
 
 # Layers whose bias is added last and along the last dimension, so that its change can be, too.
 BIASED = ("torch.nn.modules.linear.Linear", "transformers.pytorch_utils.Conv1D",
           "torch.nn.modules.normalization.LayerNorm")  # fmt: skip
+
+
+class Factors(NamedTuple):
+    """A and B of one update, and where they started, if that was not at zero."""
+
+    A: Tensor
+    B: Tensor
+    anchor: tuple[Tensor, Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -35,8 +50,9 @@ class LoRA:
 
     `alpha` is one number or a mapping of pattern to number, first match wins. `bias` also trains
     the biases of the adapted layers ("lora_only") or of all layers ("all"). `extras` names modules
-    that are trained in full and kept in the adapter, such as a new head. `dtype` is what the
-    trained parameters are kept in.
+    that are trained in full and kept in the adapter, such as a new head. `init` is how A and B
+    start: "default" (A at random, B zero), "pissa" or "olora". `dtype` is what the trained
+    parameters are kept in.
     """
 
     alpha: float | Mapping[str, float] = 16.0
@@ -44,6 +60,7 @@ class LoRA:
     rslora: bool = False
     bias: str = "none"
     extras: tuple[str, ...] = ()
+    init: str = "default"
     dtype: torch.dtype = torch.float32
 
     name: ClassVar[str] = "lora"
@@ -58,6 +75,11 @@ class LoRA:
             raise PlanError(
                 f"bias is {self.bias!r}; expected 'none', 'lora_only' or 'all'."
                 + did_you_mean(str(self.bias), ("none", "lora_only", "all"))
+            )
+        if self.init not in INITIALISERS:
+            raise PlanError(
+                f"init is {self.init!r}; expected one of {', '.join(INITIALISERS)}."
+                + did_you_mean(str(self.init), INITIALISERS)
             )
         if isinstance(self.extras, str):
             raise PlanError(f"extras is the text {self.extras!r}; expected a list of modules.")
@@ -118,23 +140,45 @@ class LoRA:
 
     def _fresh(self, form: Form, rank: int, alpha: float) -> LowRank:
         columns, rows = form.size
+        factors = INITIALISERS[self.init]
+        if factors is not None:
+            return self._low_rank(form, self._anchored(form, rank, alpha, factors), alpha)
         A = torch.empty(rank, columns, device=form.device, dtype=self.dtype)
         B = torch.empty(rows, rank, device=form.device, dtype=self.dtype)
         form.geometry.start(A, B)
-        return self._low_rank(form, A, B, alpha)
+        return self._low_rank(form, Factors(A, B), alpha)
+
+    def _anchored(self, form: Form, rank: int, alpha: float, factors: Initialiser) -> Factors:
+        """Factors that start where the weight says, anchored there."""
+        if rank > min(form.size):
+            raise PlanError(
+                f"init={self.init!r} takes rank {rank} from the weight of {form.path!r}, which has "
+                f"at most {min(form.size)}. Lower the rank there."
+            )
+        start = factors(form.matrix(), rank, self.scale(alpha, rank))
+        A, B = (value.to(self.dtype).contiguous() for value in start)
+        return Factors(A, B, (A.clone(), B.clone()))
 
     def _known(self, form: Form, low: LowRankState) -> LowRank:
-        A, B = (t.to(form.device, self.dtype, copy=True).contiguous() for t in (low.A, low.B))
-        return self._low_rank(form, A, B, low.alpha)
+        def here(value: Tensor) -> Tensor:
+            return value.to(form.device, self.dtype, copy=True).contiguous()
 
-    def _low_rank(self, form: Form, A: Tensor, B: Tensor, alpha: float) -> LowRank:
-        outputs = None if form.outputs is None else form.outputs.to(form.device)
-        update = LowRank(
-            form.geometry, A, B, alpha=alpha, scale=self.scale(alpha, A.shape[0]),
-            part=form.part, outputs=outputs, width=form.width,
-        )  # fmt: skip
-        update.dropout = float(self.dropout)
-        return update
+        anchor = low.anchor and (here(low.anchor[0]), here(low.anchor[1]))
+        return self._low_rank(form, Factors(here(low.A), here(low.B), anchor), low.alpha)
+
+    def _low_rank(self, form: Form, factors: Factors, alpha: float) -> LowRank:
+        return LowRank(form.geometry, factors.A, factors.B, **self._given(form, factors, alpha))
+
+    def _given(self, form: Form, factors: Factors, alpha: float) -> dict[str, Any]:
+        return {
+            "alpha": alpha,
+            "scale": self.scale(alpha, len(factors.A)),
+            "dropout": float(self.dropout),
+            "part": form.part,
+            "outputs": None if form.outputs is None else form.outputs.to(form.device),
+            "width": form.width,
+            "anchor": factors.anchor,
+        }
 
     def _alpha(self, path: str) -> float:
         if not isinstance(self.alpha, Mapping):

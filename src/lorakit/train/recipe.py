@@ -36,6 +36,12 @@ class LoraOptions(Part):
     targets: str | list[str] = Field(
         default="all-linear", description="presets, roles, names or globs"
     )
+    method: Literal["lora", "dora", "lora-fa"] = Field(
+        default="lora", description="dora adds magnitudes, lora-fa freezes A"
+    )
+    init: Literal["default", "pissa", "olora"] = Field(
+        default="default", description="how A and B start"
+    )
     dropout: Share = Field(default=0.0, description="dropout on the input of A")
     rslora: bool = Field(default=False, description="scale by alpha / sqrt(r) instead")
     bias: Literal["none", "lora_only", "all"] = Field(
@@ -56,6 +62,9 @@ class TrainOptions(Part):
     )
     accumulate: Whole = Field(default=1, description="batches added up before each optimiser step")
     lr: Positive = Field(default=2e-4, description="peak learning rate")
+    lora_plus: Positive = Field(
+        default=1.0, description="learning rate of B over that of A, as in LoRA+"
+    )
     schedule: Literal["linear", "cosine", "constant"] = Field(
         default="linear", description="decay of lr"
     )

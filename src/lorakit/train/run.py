@@ -17,8 +17,8 @@ from transformers import set_seed
 from lorakit.core.errors import LorakitError, SaveError, TrainingError
 from lorakit.core.folder import write_whole
 from lorakit.formats.save import save
+from lorakit.methods import method_named
 from lorakit.methods.inject import inject
-from lorakit.methods.lora import LoRA
 from lorakit.models.ending import learnable_end
 from lorakit.models.load import load_base, load_config, load_tokenizer, pick_device
 from lorakit.models.plan import plan
@@ -89,9 +89,10 @@ def run(
     extras = list(dict.fromkeys([*recipe.lora.extras, *base.fresh]))
     if begun is not None and not force:
         check_same_base(begun, base.model)
-    method = LoRA(
+    method = method_named(recipe.lora.method)(
         alpha=recipe.lora.alpha, dropout=recipe.lora.dropout, rslora=recipe.lora.rslora,
         bias=recipe.lora.bias, extras=tuple(extras),
+        init=recipe.lora.init,
     )  # fmt: skip
     chosen = plan(base.model, targets=recipe.lora.targets, rank=recipe.lora.rank)
     report = inject(base.model, chosen, name=NAME, method=method)

@@ -141,6 +141,7 @@ def make_trainer(
         model,
         arguments(recipe, len(rows), best=task.best if held else None, device=model.device.type),
         patience=recipe.train.patience,
+        lora_plus=recipe.train.lora_plus,
         data_collator=functools.partial(collate, padding=padding),
         train_dataset=rows,
         eval_dataset=held or None,

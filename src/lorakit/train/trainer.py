@@ -22,6 +22,7 @@ from lorakit.core.registry import require_registry
 from lorakit.core.state import restore, trained_parameters
 from lorakit.formats.load import read_adapter
 from lorakit.formats.save import adapter_files, save
+from lorakit.methods.lora_plus import zero_started
 from lorakit.train import checkpoint
 from lorakit.train.sampler import SeededSampler
 
@@ -29,14 +30,16 @@ from lorakit.train.sampler import SeededSampler
 class AdapterTrainer(Trainer):
     """Trains the one adapter that is active on the model; takes what `transformers.Trainer` takes.
 
-    The model must be injected first. `save_model` writes the adapter's folder; a checkpoint holds
-    the adapter, the optimiser, the schedule and the random state, and `train` resumes from it to
-    the same bits. Raises `TrainingError` within one step of a loss or weight that is not finite,
-    and `DeadAdapterError` after the first backward pass if part of the adapter got no gradient.
+    The model must be injected first. `lora_plus` is LoRA+'s ratio of learning rates. `save_model`
+    writes the adapter's folder; a checkpoint holds the adapter, the optimiser, the schedule and the
+    random state, and `train` resumes from it to the same bits. Raises `TrainingError` within one
+    step of a loss or weight that is not finite, and `DeadAdapterError` after the first backward
+    pass if part of the adapter got no gradient.
     """
 
-    def __init__(self, model: nn.Module, *args: Any, **kwargs: Any):
+    def __init__(self, model: nn.Module, *args: Any, lora_plus: float = 1.0, **kwargs: Any):
         self.adapted = model
+        self.lora_plus = lora_plus
         self.adapter = _one_active(model)
         self._proved_alive = False
         super().__init__(model, *args, **kwargs)
@@ -57,9 +60,25 @@ class AdapterTrainer(Trainer):
             self._proved_alive = True
         return loss
 
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """The optimiser of the arguments; with LoRA+, its groups parted by learning rate."""
+        optimizer = super().create_optimizer(model)
+        if self.lora_plus != 1:
+            fast = {id(p) for p in zero_started(self.adapted)}
+            for group in list(optimizer.param_groups):
+                own = [p for p in group["params"] if id(p) in fast]
+                if own:
+                    group["params"] = [p for p in group["params"] if id(p) not in fast]
+                    optimizer.add_param_group(
+                        {**group, "params": own, "lr": group["lr"] * self.lora_plus}
+                    )
+        return optimizer
+
     def _check_alive(self) -> None:
         dead = [
-            name for name, p in trained_parameters(self.adapted, self.adapter) if p.grad is None
+            name
+            for name, p in trained_parameters(self.adapted, self.adapter)
+            if p.requires_grad and p.grad is None
         ]
         if dead:
             raise DeadAdapterError(
