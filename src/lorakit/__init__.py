@@ -19,6 +19,7 @@ _PUBLIC = {
     "Plan": "core.plan",
     "activate": "core.activate",
     "adapters": "core.inject",
+    "convert": "formats.convert",
     "export_merged": "models.export",
     "inject": "methods.inject",
     "inspect": "analysis.inspect",
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from lorakit.core.merge import merged as merged
     from lorakit.core.merge import unmerge as unmerge
     from lorakit.core.plan import Plan as Plan
+    from lorakit.formats.convert import convert as convert
     from lorakit.formats.load import load as load
     from lorakit.formats.save import save as save
     from lorakit.methods.dora import DoRA as DoRA

@@ -13,7 +13,6 @@ from torch import nn
 from lorakit.core.errors import shortlist
 from lorakit.core.state import AdapterState, LowRankState, capture
 from lorakit.formats.load import read_adapter
-from lorakit.methods.lora import LoRA
 
 
 @dataclass(frozen=True)
@@ -104,10 +103,9 @@ def delta_norm(low: LowRankState, scale: float) -> float:
 
 def _inspection(name: str, state: AdapterState) -> Inspection:
     tensors = state.tensors().values()
-    method = LoRA(rslora=state.rslora)
     layers = []
     for path, low in state.low_rank.items():
-        scale = method.scale(low.alpha, low.rank)
+        scale = state.scale(low)
         rows, columns = low.B.shape[0], low.A.shape[1]
         layers.append(Layer(path, columns, rows, low.rank, scale, delta_norm(low, scale)))
     manifest = state.origin.get("manifest") or {}

@@ -15,7 +15,7 @@ import typer
 from lorakit import __version__
 from lorakit.core.errors import LorakitError, TrainingError, did_you_mean
 
-VERBS = ("demo", "generate", "inspect", "merge", "plan", "predict", "train")
+VERBS = ("convert", "demo", "generate", "inspect", "merge", "plan", "predict", "train")
 
 app = typer.Typer(
     name="lorakit",

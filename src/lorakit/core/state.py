@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -72,6 +73,10 @@ class AdapterState:
         for path, values in self.extras.items():
             found.update({f"{path} {name}": value for name, value in values.items()})
         return found
+
+    def scale(self, low: LowRankState) -> float:
+        """The factor before B A: alpha / rank, or alpha / sqrt(rank) for rsLoRA."""
+        return low.alpha / (math.sqrt(low.rank) if self.rslora else low.rank)
 
     def anchors(self) -> dict[str, Tensor]:
         """The factors that updates started from and are measured against, which no one trains."""

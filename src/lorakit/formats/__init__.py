@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from lorakit.formats import peft
+from lorakit.formats import diffusers, kohya, loralib, peft
 
-FORMATS: tuple[ModuleType, ...] = (peft,)
+FORMATS: tuple[ModuleType, ...] = (peft, kohya, diffusers, loralib)

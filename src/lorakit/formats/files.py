@@ -6,10 +6,12 @@ import os
 from pathlib import Path
 
 from lorakit.core.errors import AdapterFileError
-from lorakit.formats import peft
 from lorakit.formats.manifest import MANIFEST
+from lorakit.formats.peft_config import CONFIG
 
-OURS = (*peft.FILES, MANIFEST)
+TENSORS = "adapter_model.safetensors"
+PICKLE = "adapter_model.bin"
+OURS = (CONFIG, TENSORS, MANIFEST)
 # What others put beside an adapter; it is kept when the adapter is replaced.
 _BESIDE = (".md", ".json", ".jinja", ".txt", ".model", ".png", ".yaml", ".gitattributes")
 _TRIES = 5
@@ -25,7 +27,7 @@ def read_folder(folder: str | os.PathLike) -> tuple[dict[str, bytes], str]:
         raise AdapterFileError(f"{path} is not there. Check the path of the adapter's folder.")
     if not path.is_dir():
         raise AdapterFileError(
-            f"{path} is a file; expected the folder that holds {peft.CONFIG} and {peft.TENSORS}."
+            f"{path} is a file; expected the folder that holds {CONFIG} and {TENSORS}."
         )
     for _ in range(_TRIES):
         try:
@@ -39,27 +41,25 @@ def read_folder(folder: str | os.PathLike) -> tuple[dict[str, bytes], str]:
             raise AdapterFileError(f"{path} cannot be read: {error}.") from error
     else:
         raise AdapterFileError(f"{path} changes while it is read. Try again when it is quiet.")
-    if (path / peft.PICKLE).is_file():
-        files[peft.PICKLE] = b""  # told apart by name alone: its content is never touched
+    if (path / PICKLE).is_file():
+        files[PICKLE] = b""  # told apart by name alone: its content is never touched
     return files, str(path)
 
 
 def keeps_from(folder: Path) -> list[Path]:
     """The files beside an adapter that a new save of it carries over."""
     return [
-        path
-        for path in folder.iterdir()
-        if path.name not in (*OURS, peft.PICKLE) and path.is_file()
+        path for path in folder.iterdir() if path.name not in (*OURS, PICKLE) and path.is_file()
     ]
 
 
 def why_not_replace(folder: Path) -> str | None:
     """Why a folder with content must not be replaced by an adapter, or None if it is one."""
     names = sorted(path.name for path in folder.iterdir())
-    if peft.CONFIG not in names:
+    if CONFIG not in names:
         return f"it holds {names[0]!r} and is no adapter"
     for path in folder.iterdir():
-        known = path.name in (*OURS, peft.PICKLE) or path.name.endswith(_BESIDE)
+        known = path.name in (*OURS, PICKLE) or path.name.endswith(_BESIDE)
         if not path.is_file() or not known:
             return f"it holds {path.name!r} beside an adapter"
     return None

@@ -7,14 +7,15 @@ import os
 import torch
 from torch import nn
 
-from lorakit.core.errors import AdapterFileError
+from lorakit.core.errors import AdapterFileError, shortlist
 from lorakit.core.inject import InjectReport, attach, check_addition
 from lorakit.core.registry import STRUCTURE, root_of
 from lorakit.core.site import Site
 from lorakit.core.state import AdapterState
 from lorakit.formats import FORMATS
 from lorakit.formats.check import check_base, check_not_merged, check_state
-from lorakit.formats.files import read_folder
+from lorakit.formats.components import fit
+from lorakit.formats.content import Options, read_content
 from lorakit.formats.manifest import read
 from lorakit.formats.packing import unpack
 from lorakit.methods import LoRA, LoRAFA, method_named
@@ -22,9 +23,12 @@ from lorakit.methods import LoRA, LoRAFA, method_named
 
 def load(
     model: nn.Module, folder: str | os.PathLike, *, name: str = "default",
-    trainable: bool = False, check_base: bool = True,
+    trainable: bool = False, check_base: bool = True, component: str | None = None,
 ) -> InjectReport:  # fmt: skip
     """Put the adapter in `folder` on the model, under `name`; the format is known by its content.
+
+    A file for several parts of an image pipeline goes onto one of them (`component="unet"`), or
+    onto a `torch.nn.ModuleDict` that holds them by name.
 
     Every key, shape and value is checked first, and so is the base where the adapter says which it
     belongs to (`check_base=False` skips only that). `trainable` lets training go on from here.
@@ -33,7 +37,8 @@ def load(
     with STRUCTURE:
         check_addition(model, name)
         root = root_of(model)
-        state = read_adapter(folder, model=root, check_base=check_base)
+        options = Options(component=component)
+        state = read_adapter(folder, model=root, check_base=check_base, options=options)
         wide = any(value.dtype == torch.float64 for value in state.tensors().values())
         method = method_named(state.method)(
             alpha={path: low.alpha for path, low in state.low_rank.items()} or 16.0,
@@ -49,21 +54,27 @@ def load(
 
 
 def read_adapter(
-    folder: str | os.PathLike, *, model: nn.Module | None = None, check_base: bool = True
-) -> AdapterState:
-    """The adapter in a folder, as a value; checked against a model if one is given."""
-    files, where = read_folder(folder)
-    form = next((form for form in FORMATS if form.matches(files)), None)
+    folder: str | os.PathLike, *, model: nn.Module | None = None, check_base: bool = True,
+    options: Options | None = None, pickles: bool = False,
+) -> AdapterState:  # fmt: skip
+    """The adapter at a path, as a value; checked against a model if one is given."""
+    chosen = options or Options()
+    content = read_content(folder, pickles=pickles)
+    where = content.where
+    form = next((form for form in FORMATS if form.matches(content)), None)
     if form is None:
         known = ", ".join(form.name for form in FORMATS)
         raise AdapterFileError(
-            f"{where} holds no adapter of a known format ({known}): it lacks adapter_config.json. "
-            "Name the folder that the adapter was saved in."
+            f"{where} holds no adapter of a known format ({known}); its tensors are called "
+            f"{shortlist(content.tensors)}."
         )
-    manifest = read(files, where)
+    manifest = read(content.files, where)
     root = None if model is None else root_of(model)
-    state = form.load(files, None if root is None else _paths(root), where)
-    state.origin["manifest"] = manifest
+    paths = None if root is None else _paths(root)
+    state = form.load(content, paths, chosen)
+    if paths is not None:
+        fit(state, paths, chosen, where)
+    state.origin |= {"manifest": manifest, "format": form.name, "sha256": content.sha256}
     told = (manifest or {}).get("adapter", {}).get("method")
     if told == LoRAFA.name and state.method == LoRA.name:  # the same on disk
         state.method = told

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any
 
 import safetensors.torch
@@ -18,13 +18,12 @@ from torch import Tensor
 
 from lorakit.core.errors import AdapterFileError, UnsupportedError, shortlist
 from lorakit.core.state import AdapterState, LowRankState
+from lorakit.formats.content import Content, Options
+from lorakit.formats.files import PICKLE, TENSORS
 from lorakit.formats.peft_config import CONFIG, PeftConfig, parse_config
 from lorakit.formats.tensors import read_json, read_tensors
 
 name = "peft"
-TENSORS = "adapter_model.safetensors"
-PICKLE = "adapter_model.bin"
-FILES = (CONFIG, TENSORS)
 _PREFIX = "base_model.model."
 
 # Suffix -> (geometry, factor). Linear and Conv1D share one form, which the base's type tells apart;
@@ -45,24 +44,27 @@ _INSIDE = ".base_layer."  # a parameter of a layer that is adapted as well
 _VOCABULARY = ("embed_tokens", "lm_head")
 
 
-def matches(files: Collection[str]) -> bool:
+def matches(content: Content) -> bool:
     """Whether a folder with these files is a PEFT adapter."""
-    return CONFIG in files
+    return CONFIG in content.files
 
 
-def load(files: Mapping[str, bytes], modules: Collection[str] | None, where: str) -> AdapterState:
-    """The adapter in the files. `modules` are the base's module paths, where they are known.
+def load(content: Content, modules: Collection[str] | None, options: Options) -> AdapterState:
+    """The adapter in a folder. `modules` are the base's module paths, where they are known.
 
     Every tensor must be accounted for by the config, and every module that the config targets by
     tensors. Raises `AdapterFileError` or `UnsupportedError`.
     """
+    del options
+    files, where = content.files, content.where
     config = parse_config(read_json(files[CONFIG], f"{where}/{CONFIG}"), f"{where}/{CONFIG}")
-    if TENSORS not in files:
+    if TENSORS not in files and not content.tensors:
         pickled = "; its adapter_model.bin is a pickle, which is never read" * (PICKLE in files)
         raise AdapterFileError(
-            f"{where} has no {TENSORS}{pickled}. Save the adapter again as safetensors."
+            f"{where} has no {TENSORS}{pickled}. Save the adapter again as safetensors"
+            f"{', or convert it' * bool(pickled)}."
         )
-    tensors = read_tensors(files[TENSORS], f"{where}/{TENSORS}")
+    tensors = dict(content.tensors) or read_tensors(files[TENSORS], f"{where}/{TENSORS}")
     state = AdapterState(
         {}, method="dora" if config.dora else "lora", rslora=config.rslora,
         dropout=config.dropout, bias=config.bias,
@@ -73,34 +75,48 @@ def load(files: Mapping[str, bytes], modules: Collection[str] | None, where: str
     return state
 
 
-def save(state: AdapterState, modules: Collection[str] | None) -> dict[str, bytes]:
+def save(
+    state: AdapterState, modules: Collection[str] | None, options: Options
+) -> dict[str, bytes]:
     """The files of the adapter. With the base's module paths, targets are named as people do."""
+    del options
+    config = json.dumps(config_of(state, modules), indent=2, sort_keys=True) + "\n"
+    packed = safetensors.torch.save(named_tensors(state, _PREFIX), metadata={"format": "pt"})
+    return {CONFIG: config.encode(), TENSORS: packed}
+
+
+def named_tensors(state: AdapterState, prefix: str) -> dict[str, Tensor]:
+    """The adapter's tensors by PEFT's names, behind a prefix."""
     tensors: dict[str, Tensor] = {}
     for path, low in state.low_rank.items():
-        suffixes = [suffix for suffix, (kind, _) in _FACTORS.items() if kind == _kind(low)]
+        suffixes = [suffix for suffix, (kind, _) in _FACTORS.items() if kind == _kind(path, low)]
         A, B = low.A, low.B
         if low.kernel:
             A = A.view(low.rank, -1, *low.kernel)
             B = B.view(*B.shape, *[1] * len(low.kernel))
-        tensors[_PREFIX + path + suffixes[0]] = A
-        tensors[_PREFIX + path + suffixes[1]] = B
+        tensors[prefix + path + suffixes[0]] = A
+        tensors[prefix + path + suffixes[1]] = B
         if low.magnitude is not None:
             ones = [1] * len(low.kernel)
             magnitude = low.magnitude.view(1, -1, *ones) if ones else low.magnitude
-            tensors[_PREFIX + path + _MAGNITUDES[0]] = magnitude
+            tensors[prefix + path + _MAGNITUDES[0]] = magnitude
     for path, values in state.extras.items():
         inside = _INSIDE if path in state.low_rank else "."
         for parameter, value in values.items():
-            tensors[f"{_PREFIX}{path}{inside}{parameter}"] = value
+            tensors[f"{prefix}{path}{inside}{parameter}"] = value
     for path, value in state.biases.items():
         inside = _INSIDE if path in state.low_rank else "."
-        tensors[f"{_PREFIX}{path}{inside}bias"] = value
-    config = json.dumps(_config(state, modules), indent=2, sort_keys=True) + "\n"
-    packed = safetensors.torch.save(tensors, metadata={"format": "pt"})
-    return {CONFIG: config.encode(), TENSORS: packed}
+        tensors[f"{prefix}{path}{inside}bias"] = value
+    return tensors
 
 
-def _kind(low: LowRankState) -> str:
+def _kind(path: str, low: LowRankState) -> str:
+    leaf = path.rpartition(".")[2].lower()
+    if not low.geometry and ("emb" in leaf or leaf in ("wte", "wpe", "shared")):
+        raise UnsupportedError(
+            f"{path!r} may be an embedding or a linear layer, which PEFT names differently and the "
+            "file does not say. Pass the base model."
+        )
     return "embedding" if low.geometry == "embedding" else "linear"
 
 
@@ -244,7 +260,7 @@ def _check_targets(
         )
 
 
-def _config(state: AdapterState, modules: Collection[str] | None) -> dict[str, Any]:
+def config_of(state: AdapterState, modules: Collection[str] | None) -> dict[str, Any]:
     """The keys that readers of PEFT folders look at."""
     ranks = {path: low.rank for path, low in state.low_rank.items()}
     alphas = {path: _plain(low.alpha) for path, low in state.low_rank.items()}

@@ -17,6 +17,7 @@ from lorakit.core.inject import adapters
 from lorakit.core.registry import root_of
 from lorakit.core.state import AdapterState, capture
 from lorakit.formats import FORMATS, manifest, peft
+from lorakit.formats.content import Options
 from lorakit.formats.files import keeps_from, why_not_replace
 from lorakit.formats.load import _paths
 from lorakit.formats.packing import described, packed
@@ -66,7 +67,7 @@ def adapter_files(
     state = capture(root, name)
     _check_finite(state, name)
     state.base = base_identity(root, state)
-    files = form.save(packed(state), _paths(root))
+    files = form.save(packed(state), _paths(root), Options())
     proof = manifest.write(files, base=state.base, adapter=summary(state), run=run)
     return {**files, manifest.MANIFEST: proof}
 

@@ -51,6 +51,18 @@ def read_tensors(data: bytes, where: str) -> dict[str, Tensor]:
             f"{where} is {_kind(data) or f'damaged ({error})'}. Fetch the adapter again, or save "
             "it again as safetensors."
         ) from error
+    return check_tensors(tensors, where)
+
+
+def read_metadata(data: bytes) -> dict[str, str]:
+    """The texts in the header of a safetensors file that `read_tensors` has read."""
+    length = int.from_bytes(data[:8], "little")
+    found = json.loads(data[8 : 8 + length]).get("__metadata__") or {}
+    return {str(key): str(value) for key, value in found.items()}
+
+
+def check_tensors(tensors: dict[str, Tensor], where: str) -> dict[str, Tensor]:
+    """The tensors in the order of their names, each one floating-point and finite."""
     if not tensors:
         raise AdapterFileError(f"{where} holds no tensors. Fetch or save the adapter again.")
     odd = [f"{key} ({value.dtype})" for key, value in tensors.items() if value.dtype not in FLOATS]

@@ -88,6 +88,17 @@ def empty_model(name: str, kind: str, labels: list[str] | None = None) -> nn.Mod
         return auto.from_config(config)
 
 
+def named_structure(name: str) -> nn.Module:
+    """The structure, without weights, of the class that the base's own config names."""
+    import transformers as tf
+
+    config = load_config(name)
+    known = [getattr(tf, kind, None) for kind in config.architectures or ()]
+    kind = next((kind for kind in known if kind is not None), None)
+    with torch.device("meta"), _explained(name, "model"):
+        return kind(config) if kind else tf.AutoModel.from_config(config)
+
+
 def auto_class(kind: str, config: Any, name: str) -> Any:
     """The class of transformers that loads this kind of model, or `ModelError`."""
     import transformers as tf

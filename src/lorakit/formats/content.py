@@ -1,0 +1,94 @@
+"""What stands at a path, read once: an adapter's folder, or one file of tensors."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import Tensor
+
+from lorakit.core.errors import AdapterFileError, shortlist
+from lorakit.formats import peft_config
+from lorakit.formats.files import read_folder
+from lorakit.formats.pickled import read_pickle
+from lorakit.formats.tensors import check_tensors, read_metadata, read_tensors
+
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".lora")
+
+
+@dataclass(frozen=True)
+class Content:
+    """The known files of a folder, or the tensors of a single file, with their metadata."""
+
+    where: str
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What some files do not say and their reader must: see `lorakit.convert`."""
+
+    component: str | None = None
+    alpha: float | None = None
+    enabled: tuple[bool, ...] | None = None
+
+
+def read_content(place: str | os.PathLike, *, pickles: bool = False) -> Content:
+    """The adapter's content at a path. Raises `AdapterFileError` where there is none to read.
+
+    Pickled files are read only with `pickles`, through a restricted unpickler.
+    """
+    path = Path(place).expanduser()
+    if path.is_file():
+        return _file(path, pickles)
+    files, where = read_folder(path)
+    if peft_config.CONFIG in files:
+        if pickles and "adapter_model.bin" in files and "adapter_model.safetensors" not in files:
+            inside = _file(path / "adapter_model.bin", pickles)
+            return Content(where, files, inside.tensors, sha256=inside.sha256)
+        return Content(where, files, sha256=_hash(*(files[name] for name in sorted(files))))
+    return _file(_only_file(path, pickles), pickles)
+
+
+def _only_file(folder: Path, pickles: bool) -> Path:
+    kinds = (".safetensors", *(PICKLES if pickles else ()))
+    found = sorted(path for path in folder.iterdir() if path.suffix in kinds and path.is_file())
+    if len(found) != 1:
+        what = (
+            f"{len(found)} files of tensors ({shortlist(path.name for path in found)})"
+            if found
+            else f"no adapter: it lacks {peft_config.CONFIG}, and any file of tensors"
+        )
+        raise AdapterFileError(f"{folder} holds {what}. Name the adapter's folder or file.")
+    return found[0]
+
+
+def _file(path: Path, pickles: bool) -> Content:
+    where = str(path)
+    if path.suffix in PICKLES and not pickles:
+        raise AdapterFileError(
+            f"{where} is a pickle, which is not loaded as it is. `lorakit convert {path} OUT` "
+            "reads the tensors out of it and writes an adapter's folder."
+        )
+    if path.suffix not in (".safetensors", *PICKLES):
+        raise AdapterFileError(
+            f"{where} is a file; expected an adapter's folder, or a file that ends in .safetensors."
+        )
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise AdapterFileError(f"{where} cannot be read: {error}.") from error
+    if path.suffix == ".safetensors":
+        tensors = read_tensors(data, where)
+        return Content(where, {}, tensors, read_metadata(data), _hash(data))
+    return Content(where, {}, check_tensors(read_pickle(data, where), where), {}, _hash(data))
+
+
+def _hash(*parts: bytes) -> str:
+    return hashlib.sha256(b"".join(parts)).hexdigest()

@@ -1,0 +1,63 @@
+"""Factors in files of single tensors: suffixes sorted by module, and made into updates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from lorakit.core.errors import AdapterFileError, UnsupportedError, shortlist
+from lorakit.core.state import LowRankState
+
+Suffixes = Mapping[str, str]  # the end of a key -> "A", "B", "alpha", "magnitude"
+
+
+def by_module(tensors: Mapping[str, Tensor], suffixes: Suffixes) -> dict[str, dict[str, Tensor]]:
+    """The tensors of each module, by what they are; keys without a known end under their own."""
+    found: dict[str, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        suffix = next((end for end in suffixes if key.endswith(end)), None)
+        if suffix is None:
+            found.setdefault(key, {})["?"] = value
+        else:
+            found.setdefault(key.removesuffix(suffix), {})[suffixes[suffix]] = value
+    return found
+
+
+def update_of(module: str, parts: Mapping[str, Tensor], where: str, *, alpha: float | None = None):
+    """The update of one module; without any alpha it is the rank, so that the scale is 1."""
+    missing = [name for name in "AB" if name not in parts]
+    if missing:
+        raise AdapterFileError(
+            f"{where} lacks {missing[0]} of {module!r}: the file is not whole. Fetch it again."
+        )
+    A, B = parts["A"], parts["B"]
+    if A.dim() == 2 and B.dim() > 2 and set(B.shape[2:]) == {1}:
+        B = B.flatten(1)  # files of one-point convolutions have either form
+    if B.dim() == 2 and A.dim() > 2:
+        B = B.view(*B.shape, *[1] * (A.dim() - 2))
+    if A.dim() != B.dim() or A.dim() not in (2, 3, 4, 5) or set(B.shape[2:]) - {1}:
+        raise UnsupportedError(
+            f"{where}: {module!r} has A {tuple(A.shape)} and B {tuple(B.shape)}; supported are two "
+            "matrices, or those of a convolution, where B has a kernel of one point."
+        )
+    if A.shape[0] != B.shape[1] or not A.shape[0]:
+        raise AdapterFileError(
+            f"{where}: {module!r} has A {tuple(A.shape)} and B {tuple(B.shape)}, whose ranks "
+            "differ: the file is damaged. Fetch it again."
+        )
+    own = float(parts["alpha"]) if "alpha" in parts else alpha or float(A.shape[0])
+    if own == 0:
+        raise AdapterFileError(f"{where}: alpha of {module!r} is 0, so it does nothing.")
+    magnitude = parts.get("magnitude")
+    return LowRankState(
+        "linear" if A.dim() == 2 else "convolution", A.flatten(1), B.flatten(1), own,
+        tuple(A.shape[2:]), magnitude=None if magnitude is None else magnitude.flatten(),
+    )  # fmt: skip
+
+
+def alpha_numbers(tensors: Mapping[str, Tensor], suffix: str, where: str) -> None:
+    """Raise `AdapterFileError` for an alpha that is not one number."""
+    odd = [k for k, v in tensors.items() if k.endswith(suffix) and v.numel() != 1]
+    if odd:
+        raise AdapterFileError(f"{where} has an alpha of several numbers: {shortlist(odd)}.")
