@@ -43,7 +43,10 @@ def fit(state: AdapterState, modules: Collection[str], options: Options, where: 
     """
     known = set(modules)
     parts = {path.partition(".")[0] for path in state.low_rank} & set(PARTS)
-    if not parts or parts & {path.partition(".")[0] for path in known}:
+    if not parts:
+        return
+    if parts & {path.partition(".")[0] for path in known}:
+        state.low_rank = {_inside(path, known): low for path, low in state.low_rank.items()}
         return
     chosen = options.component or (next(iter(parts)) if len(parts) == 1 else None)
     if chosen is None or chosen not in parts:
@@ -59,5 +62,5 @@ def fit(state: AdapterState, modules: Collection[str], options: Options, where: 
 
 
 def _inside(path: str, known: set[str]) -> str:
-    shorter = path.removeprefix("text_model.")
+    shorter = path.replace("text_model.", "", 1)
     return shorter if path not in known and shorter in known else path

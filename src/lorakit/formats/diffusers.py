@@ -59,7 +59,7 @@ def load(content: Content, modules: Collection[str] | None, options: Options) ->
             raise AdapterFileError(f"{where} has a tensor {key!r}, which no such file has.")
         path = _path(key, options)
         component, inside = part_of(path, options)
-        config = told.get(component)
+        config = told.get(component) or told.get("")
         low = update_of(path, parts, where, alpha=config and config.alpha_of(inside))
         if config is not None and config.rank_of(inside) != low.rank:
             raise AdapterFileError(
@@ -100,9 +100,10 @@ def _configs(content: Content) -> dict[str, PeftConfig]:
     raw: dict[str, dict[str, Any]] = {}
     for key, value in read_json(content.metadata[_METADATA].encode(), here).items():
         component, _, field = key.partition(".")
+        if component not in PARTS:  # the file of a single part does not name it
+            component, field = "", key
         raw.setdefault(component, {})[field] = value
-    found = {part: parse_config({"peft_type": "LORA", **own}, here) for part, own in raw.items()}
-    return {part: config for part, config in found.items() if part in PARTS}
+    return {part: parse_config({"peft_type": "LORA", **own}, here) for part, own in raw.items()}
 
 
 def _settle(state: AdapterState, told: Mapping[str, PeftConfig], where: str) -> None:

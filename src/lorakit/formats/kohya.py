@@ -7,6 +7,7 @@ one number, and `dora_scale` (out, 1, ...). A missing alpha is the rank.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 
 import safetensors.torch
@@ -68,29 +69,36 @@ def load(content: Content, modules: Collection[str] | None, options: Options) ->
 def save(
     state: AdapterState, modules: Collection[str] | None, options: Options
 ) -> dict[str, bytes]:
-    """The file, in float32, its scales as alphas, so that no reader needs to know of rsLoRA."""
+    """The file, its scales as alphas, so that no reader needs to know of rsLoRA.
+
+    All modules get the commonest alpha: diffusers 0.42 misreads a file that has several. Where
+    that is not a module's own, the rest of its scale goes into B, in float32.
+    """
     del modules
+    alphas = [state.scale(low) * low.rank for low in state.low_rank.values()]
+    alpha = Counter(alphas).most_common(1)[0][0] if alphas else 1.0
     tensors: dict[str, Tensor] = {}
     two = any(part_of(path, options)[0] == "text_encoder_2" for path in state.low_rank)
     for path, low in state.low_rank.items():
         key = _key(path, options, two=two)
         ones = [1] * len(low.kernel)
         tensors[f"{key}.lora_down.weight"] = low.A.view(low.rank, -1, *low.kernel).contiguous()
-        tensors[f"{key}.lora_up.weight"] = low.B.view(*low.B.shape, *ones).contiguous()
-        tensors[f"{key}.alpha"] = torch.tensor(state.scale(low) * low.rank)
+        rest = state.scale(low) * low.rank / alpha
+        B = low.B if rest == 1 else (low.B.double() * rest).float()
+        tensors[f"{key}.lora_up.weight"] = B.view(*B.shape, *ones).contiguous()
+        tensors[f"{key}.alpha"] = torch.tensor(alpha)
         if low.magnitude is not None:
             tensors[f"{key}.dora_scale"] = low.magnitude.view(-1, 1, *ones).contiguous()
-    metadata = {**state.origin.get("metadata", {}), **_training(state)}
+    metadata = {**state.origin.get("metadata", {}), **_training(state, alpha)}
     return {FILE: safetensors.torch.save(tensors, metadata=metadata)}
 
 
-def _training(state: AdapterState) -> dict[str, str]:
+def _training(state: AdapterState, alpha: float) -> dict[str, str]:
     ranks = {low.rank for low in state.low_rank.values()}
-    alphas = {state.scale(low) * low.rank for low in state.low_rank.values()}
     return {
         "ss_network_module": "networks.lora",
         "ss_network_dim": str(ranks.pop()) if len(ranks) == 1 else "Dynamic",
-        "ss_network_alpha": f"{alphas.pop():g}" if len(alphas) == 1 else "Dynamic",
+        "ss_network_alpha": f"{alpha:g}",
     }
 
 

@@ -1,0 +1,90 @@
+"""Adapters that others published: read, converted to what can hold them, and back."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+import lorakit as lk
+from conftest import REAL
+from lorakit.formats.content import Options
+from lorakit.formats.load import read_adapter
+
+pytestmark = [pytest.mark.real, pytest.mark.usefixtures("real")]
+ADAPTERS = REAL / "adapters"
+IMAGE = ("peft", "kohya", "diffusers")
+CASES = {
+    "diffusers_sd15_axe": ({}, IMAGE, 128),
+    "loralib_roberta_base_mnli": ({"alpha": 16.0}, ("peft", "loralib"), 24),
+    "peft_regression/lora_mlp/0.6.1": ({"alpha": 1.0}, ("peft", "loralib"), 1),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_there_and_back(name, tmp_path):
+    options, formats, count = CASES[name]
+    source = ADAPTERS / name
+    first = read_adapter(source, pickles=True, options=Options(**options))
+    assert len(first.low_rank) == count
+    for there in formats:
+        one, two = tmp_path / f"{there}-1", tmp_path / f"{there}-2"
+        proof = lk.convert(source, one, to=there, **options)
+        back = lk.convert(one, two, to=formats[0], alpha=_alpha(first))
+        assert max(proof.largest, back.largest) <= 1e-6
+        again = read_adapter(two, pickles=True, options=Options(alpha=_alpha(first)))
+        assert again.low_rank.keys() == first.low_rank.keys()
+        for path, low in first.low_rank.items():
+            delta = first.scale(low) * low.B @ low.A
+            other = again.low_rank[path]
+            gap = again.scale(other) * other.B @ other.A - delta
+            assert gap.norm() <= 1e-6 * delta.norm()
+        assert again.extras.keys() == first.extras.keys()
+
+
+def _alpha(state) -> float:
+    return next(iter(state.low_rank.values())).alpha
+
+
+def mlp() -> nn.Module:
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lin0, self.relu = nn.Linear(10, 20), nn.ReLU()
+            self.lin1 = nn.Linear(20, 2)
+
+        def forward(self, x):
+            return self.lin1(self.relu(self.lin0(x.float()))).log_softmax(-1)
+
+    return Model()
+
+
+def emb_conv1d() -> nn.Module:
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.emb, self.conv1d, self.relu = nn.Embedding(100, 5), Conv1D(1, 5), nn.ReLU()
+            self.lin0 = nn.Linear(10, 2)
+
+        def forward(self, x):
+            return self.lin0(self.relu(self.conv1d(self.emb(x))).flatten(1)).log_softmax(-1)
+
+    return Model()
+
+
+@pytest.mark.parametrize(("name", "make"), [("lora_mlp", mlp), ("lora_emb_conv1d", emb_conv1d)])
+def test_the_regression_adapters_give_the_outputs_of_2023(name, make, tmp_path):
+    source = ADAPTERS / "peft_regression" / name / "0.6.1"
+    torch.manual_seed(0)
+    model = make().eval()
+    lk.convert(source, tmp_path / "a", model=model)
+    lk.load(model, tmp_path / "a")
+    expected = torch.load(source / "output.pt", map_location="cpu", weights_only=True)
+    with torch.no_grad():
+        found = model(torch.arange(90).view(9, 10))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    told = json.loads((tmp_path / "a" / "lorakit.json").read_text())
+    assert told["adapter"]["converted"]["largest_error"] < 1e-6
