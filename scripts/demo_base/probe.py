@@ -2,8 +2,10 @@
 
     python scripts/demo_base/probe.py [base-folder]
 
-The demo's own layout leads the base to an unrelated story, as its pretraining text did. That says
-little about what it could do: here the same held-out attributes come as the cards of that text.
+A low score of the demo's own prompt would say little if another way of asking gave a high one. So
+the same held-out attributes are also given with a cue, begun as a description, and in the layouts
+that people use. The cues to repeat are those of its pretraining text, in which lists return word
+for word: there the base copies attributes as it was taught to, and makes no description of them.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from lorakit.eval.session import open_session
 
 
 def card(row: Row, mark: str, cue: str) -> str:
-    """The attributes of a row in lines, as the pretraining text has them."""
+    """The attributes of a row in lines, and a cue."""
     lines = [f"{key.capitalize()}{mark}{value}" for key, value in row["attributes"].items()]
     return "\n".join([*lines, cue, ""])
 
@@ -30,9 +32,16 @@ def main() -> None:
     asked = {
         "the demo's line": [row["prompt"] for row in held],
         "the demo's line, and a cue": [row["prompt"] + "Told in full.\n" for row in held],
+        "the description begun": [
+            row["prompt"] + row["attributes"]["name"] + " is a" for row in held
+        ],
         "a card with colons": [card(row, ": ", "Told in full.") for row in held],
         "a card with equals signs": [card(row, " = ", "Told in full.") for row in held],
         "a card with dashes": [card(row, " - ", "In words.") for row in held],
+        "cue to repeat the line": [row["prompt"] + "Once more.\n" for row in held],
+        "cue to repeat the values": [
+            "\n".join([*row["attributes"].values(), "And now again.", ""]) for row in held
+        ],
     }
     for what, prompts in asked.items():
         texts = generate(

@@ -174,11 +174,10 @@ _PAGE = """<!doctype html>
         font-size: .85rem; }}
 </style>
 <h1>lorakit demo</h1>
-<p>A tiny Llama answers a line of attributes with a story that has nothing to do with it, as its
-pretraining text did. It learned to describe them instead. Its weights never changed: a LoRA adapter
-was trained beside them. The rows below were held out: their combinations and names appear in none
-of the adapter's training rows. The base is no stranger to the task: asked in a layout of its own
-pretraining text, it gets up to 92% of the attributes right (scripts/demo_base/probe.py).</p>
+<p>A tiny Llama that was trained on stories has never seen a line of attributes. It learned to
+describe one in a sentence or two. Its weights never changed: a LoRA adapter was trained beside
+them. The rows below were held out: their combinations and names appear in none of the adapter's
+training rows.</p>
 <div class="figures">
   <div><b>{before}</b>of the attributes in what the base writes</div>
   <div><b>{after}</b>with the adapter</div>
