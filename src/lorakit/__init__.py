@@ -19,7 +19,9 @@ _PUBLIC = {
     "Plan": "core.plan",
     "activate": "core.activate",
     "adapters": "core.inject",
+    "combine": "analysis.combine",
     "convert": "formats.convert",
+    "diff": "analysis.diff",
     "export_merged": "models.export",
     "inject": "methods.inject",
     "inspect": "analysis.inspect",
@@ -28,13 +30,17 @@ _PUBLIC = {
     "merged": "core.merge",
     "plan": "models.plan",
     "remove": "core.inject",
+    "resize": "analysis.resize",
     "save": "formats.save",
     "unmerge": "core.merge",
     "use": "core.activate",
 }
 
 if TYPE_CHECKING:
+    from lorakit.analysis.combine import combine as combine
+    from lorakit.analysis.diff import diff as diff
     from lorakit.analysis.inspect import inspect as inspect
+    from lorakit.analysis.resize import resize as resize
     from lorakit.core.activate import activate as activate
     from lorakit.core.activate import use as use
     from lorakit.core.errors import LorakitError as LorakitError

@@ -15,7 +15,19 @@ import typer
 from lorakit import __version__
 from lorakit.core.errors import LorakitError, TrainingError, did_you_mean
 
-VERBS = ("convert", "demo", "generate", "inspect", "merge", "plan", "predict", "train")
+VERBS = (
+    "combine",
+    "convert",
+    "demo",
+    "diff",
+    "generate",
+    "inspect",
+    "merge",
+    "plan",
+    "predict",
+    "resize",
+    "train",
+)
 
 app = typer.Typer(
     name="lorakit",

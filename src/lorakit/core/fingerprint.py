@@ -55,6 +55,17 @@ def difference(model: nn.Module, recorded: dict[str, Any]) -> str | None:
     return None
 
 
+def conflict(one: dict[str, Any], two: dict[str, Any]) -> str | None:
+    """A tensor that two fingerprints both have and that differs, or None."""
+    for name in one["tensors"].keys() & two["tensors"].keys():
+        mine, other = one["tensors"][name], two["tensors"][name]
+        dtype = getattr(torch, mine["dtype"])
+        values = torch.tensor(mine["values"], dtype=torch.float64)
+        if mine["shape"] != other["shape"] or not _near(values, dtype, other):
+            return name
+    return None
+
+
 def _pristine(root: nn.Module) -> dict[str, Tensor]:
     """The base's tensors, tied ones once, with the pretrained values where some are merged."""
     named: dict[str, Tensor] = dict(base_parameters(root))
@@ -82,10 +93,14 @@ def _values(value: Tensor) -> Tensor:
 
 
 def _close(value: Tensor, sample: dict[str, Any]) -> bool:
+    return _near(_values(value), value.dtype, sample)
+
+
+def _near(values: Tensor, dtype: torch.dtype, sample: dict[str, Any]) -> bool:
     recorded = torch.tensor(sample["values"], dtype=torch.float64)
-    coarser = max(_rounding(value.dtype), _rounding(getattr(torch, sample["dtype"])))
+    coarser = max(_rounding(dtype), _rounding(getattr(torch, sample["dtype"])))
     # float16 has no exponents below 2^-24, so small values need an absolute tolerance as well.
-    return torch.allclose(_values(value), recorded, rtol=2 * coarser, atol=coarser * 1e-3)
+    return torch.allclose(values, recorded, rtol=2 * coarser, atol=coarser * 1e-3)
 
 
 def _rounding(dtype: torch.dtype) -> float:

@@ -16,16 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from lorakit.core.errors import SaveError, UnsupportedError, did_you_mean, shortlist
-from lorakit.core.folder import whole_folder
 from lorakit.core.registry import root_of
 from lorakit.core.state import AdapterState, LowRankState
 from lorakit.formats import FORMATS, manifest
 from lorakit.formats.components import part_of
 from lorakit.formats.content import Options, read_content
-from lorakit.formats.files import keeps_from, why_not_replace
 from lorakit.formats.load import _paths, read_adapter
 from lorakit.formats.packing import packed
-from lorakit.formats.save import summary
+from lorakit.formats.save import put_files, summary
 
 TOLERANCE = 1e-6  # of the size of a module's change: what rounding of float32 may cost
 
@@ -85,24 +83,23 @@ def convert(
     plain, dropped = _holdable(packed(state), form.name, drop=drop)
     paths = None if model is None else _paths(root_of(model))
     files = form.save(plain, paths, options)
-    with whole_folder(out, why_not_replace) as partial:
-        final = Path(out).expanduser().resolve()
-        for kept in keeps_from(final) if final.is_dir() else ():
-            (partial / kept.name).write_bytes(kept.read_bytes())
-        for file, content in files.items():
-            (partial / file).write_bytes(content)
-        errors = _compare(plain, form, partial, options)
+    proofs: list[Proof] = []
+
+    def prove(written: Path) -> dict[str, bytes]:
         proof = Proof(
-            os.fspath(source), str(final), state.origin["format"], form.name, errors, dropped,
-            state.origin["sha256"],
+            os.fspath(source), str(Path(out).expanduser().resolve()), state.origin["format"],
+            form.name, _compare(plain, form, written, options), dropped, state.origin["sha256"],
         )  # fmt: skip
+        proofs.append(proof)
         about = {
             "format": proof.from_format, "sha256": proof.sha256, "dropped": list(dropped),
             "largest_error": proof.largest,
         }  # fmt: skip
-        told = manifest.write(files, base=state.base, adapter=summary(state) | {"converted": about})
-        (partial / manifest.MANIFEST).write_bytes(told)
-    return proof
+        told = {**summary(plain), "converted": about}
+        return {manifest.MANIFEST: manifest.write(files, base=state.base, adapter=told)}
+
+    put_files(out, files, prove)
+    return proofs[0]
 
 
 def relative_error(before: LowRankState, after: LowRankState, scales: tuple[float, float]) -> float:

@@ -84,8 +84,7 @@ def save(
         by_part.setdefault(component, {})[inside] = low
     for component, low_rank in by_part.items():
         own = AdapterState(low_rank, method=state.method, rslora=state.rslora)
-        for key, value in peft.named_tensors(own, prefix=f"{component}.").items():
-            tensors[key] = value.contiguous()
+        tensors.update(peft.named_tensors(own, prefix=f"{component}."))
         config = peft.config_of(own, None)
         metadata.update({f"{component}.{key}": value for key, value in config.items()})
     packed = json.dumps(metadata, indent=2, sort_keys=True)

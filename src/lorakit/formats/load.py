@@ -75,6 +75,7 @@ def read_adapter(
     if paths is not None:
         fit(state, paths, chosen, where)
     state.origin |= {"manifest": manifest, "format": form.name, "sha256": content.sha256}
+    state.base = (manifest or {}).get("base") or state.base
     told = (manifest or {}).get("adapter", {}).get("method")
     if told == LoRAFA.name and state.method == LoRA.name:  # the same on disk
         state.method = told

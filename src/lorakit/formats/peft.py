@@ -107,7 +107,7 @@ def named_tensors(state: AdapterState, prefix: str) -> dict[str, Tensor]:
     for path, value in state.biases.items():
         inside = _INSIDE if path in state.low_rank else "."
         tensors[f"{prefix}{path}{inside}bias"] = value
-    return tensors
+    return {key: value.contiguous() for key, value in tensors.items()}
 
 
 def _kind(path: str, low: LowRankState) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,14 +50,37 @@ def save(
         raise SaveError(
             f"format={format!r}; known are {', '.join(known)}.{did_you_mean(format, known)}"
         )
-    files = adapter_files(model, the_adapter(model, name), form=form, run=run)
+    return put_files(folder, adapter_files(model, the_adapter(model, name), form=form, run=run))
+
+
+def put_files(
+    folder: str | os.PathLike, files: dict[str, bytes],
+    prove: Callable[[Path], dict[str, bytes]] | None = None,
+) -> Path:  # fmt: skip
+    """Let the files be an adapter's folder, in one step; return the folder.
+
+    `prove` looks at what was written, before it counts, and may add files or raise.
+    """
     with whole_folder(folder, why_not_replace) as partial:
         final = Path(folder).expanduser().resolve()
         for kept in keeps_from(final) if final.is_dir() else ():
             shutil.copy2(kept, partial / kept.name)
         for file, content in files.items():
             (partial / file).write_bytes(content)
+        for file, content in (prove(partial) if prove else {}).items():
+            (partial / file).write_bytes(content)
     return final
+
+
+def write_adapter(
+    state: AdapterState, folder: str | os.PathLike, about: dict[str, Any] | None = None
+) -> Path:
+    """Write an adapter that is on no model; `about` is added to what its manifest says of it."""
+    _check_finite(state, os.fspath(folder))
+    files = peft.save(packed(state), None, Options())
+    told = {**summary(state), **(about or {})}
+    files[manifest.MANIFEST] = manifest.write(files, base=state.base, adapter=told)
+    return put_files(folder, files)
 
 
 def adapter_files(
