@@ -23,6 +23,7 @@ _PUBLIC = {
     "convert": "formats.convert",
     "diff": "analysis.diff",
     "export_merged": "models.export",
+    "extract": "models.extract",
     "inject": "methods.inject",
     "inspect": "analysis.inspect",
     "load": "formats.load",
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from lorakit.methods.lora import LoRA as LoRA
     from lorakit.methods.lora_fa import LoRAFA as LoRAFA
     from lorakit.models.export import export_merged as export_merged
+    from lorakit.models.extract import extract as extract
     from lorakit.models.plan import plan as plan
 
 __all__ = ["__version__", *_PUBLIC]  # pyright: ignore[reportUnsupportedDunderAll]

@@ -53,7 +53,7 @@ def resize(
     to keep; `params`, a budget for the whole adapter, spent where a singular value brings most per
     parameter. Every module keeps a rank of at least 1. Raises `PlanError`, `LorakitError`.
     """
-    _check(rank, energy, params)
+    check_size(rank, energy, params)
     state = packed(read_adapter(adapter))
     check_linear([state])
     spectra = {
@@ -103,7 +103,8 @@ def _gain(spectrum: Spectrum, place: int) -> float:
     return float(spectrum.S[place]) ** 2 if place < len(spectrum.S) else 0.0
 
 
-def _check(rank: int | None, energy: float | None, params: int | None) -> None:
+def check_size(rank: int | None, energy: float | None, params: int | None) -> None:
+    """Raise `PlanError` unless exactly one of the three is given, and can be meant."""
     given = [value for value in (rank, energy, params) if value is not None]
     if len(given) != 1:
         raise PlanError(f"Give one of rank, energy and params; got {len(given)}.")

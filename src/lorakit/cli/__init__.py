@@ -20,6 +20,7 @@ VERBS = (
     "convert",
     "demo",
     "diff",
+    "extract",
     "generate",
     "inspect",
     "merge",
