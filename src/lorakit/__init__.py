@@ -22,6 +22,7 @@ _PUBLIC = {
     "combine": "analysis.combine",
     "convert": "formats.convert",
     "diff": "analysis.diff",
+    "doctor": "analysis.doctor",
     "export_merged": "models.export",
     "extract": "models.extract",
     "inject": "methods.inject",
@@ -40,6 +41,7 @@ _PUBLIC = {
 if TYPE_CHECKING:
     from lorakit.analysis.combine import combine as combine
     from lorakit.analysis.diff import diff as diff
+    from lorakit.analysis.doctor import doctor as doctor
     from lorakit.analysis.inspect import inspect as inspect
     from lorakit.analysis.resize import resize as resize
     from lorakit.core.activate import activate as activate

@@ -275,14 +275,16 @@ def test_any_adapter_survives_every_pair(ranks, alphas, shape, dtype, rslora):
     state = AdapterState(low, rslora=rslora)
     for form in (form for form in FORMATS if form.name != "loralib"):
         files = form.save(state, None, Options())
-        if form.name == "peft":
+        if form.name in ("peft", "vllm"):
             content = Content("here", files)
         else:
             data = next(iter(files.values()))
             from lorakit.formats.tensors import read_metadata, read_tensors
 
             content = Content("here", {}, read_tensors(data, "here"), read_metadata(data))
-        assert form.matches(content)
+        assert next(f for f in FORMATS if f.matches(content)).name == form.name.replace(
+            "vllm", "peft"
+        )
         again = form.load(content, None, Options())
         assert again.low_rank.keys() == low.keys()
         for path, own in low.items():
@@ -380,3 +382,26 @@ def test_a_damaged_kohya_file_is_an_error(change, tmp_path):
     file = kohya_file(tmp_path, {k.replace("K.", f"{key}."): v for k, v in tensors.items()})
     with pytest.raises(LorakitError):
         read_adapter(file)
+
+
+@pytest.mark.parametrize("rslora", [False, True])
+def test_vllm_gets_one_rank_and_no_scale(rslora, tmp_path):
+    torch.manual_seed(0)
+    low = {
+        f"model.layers.{n}.self_attn.q_proj": LowRankState(
+            "linear", torch.randn(rank, 8), torch.randn(6, rank), float(2 + n)
+        )
+        for n, rank in enumerate((3, 12))
+    }
+    source = write(AdapterState(low, rslora=rslora), tmp_path / "a", "peft")
+    proof = lk.convert(source, tmp_path / "b", to="vllm")
+    assert proof.largest < 1e-6
+    config = json.loads((tmp_path / "b" / "adapter_config.json").read_text())
+    assert (config["r"], config["lora_alpha"], config["use_rslora"]) == (16, 16, False)
+    assert config["rank_pattern"] == config["alpha_pattern"] == {}
+    before, after = deltas(source), deltas(tmp_path / "b")
+    for path, delta in before.items():
+        torch.testing.assert_close(after[path], delta)
+    image = write(image_adapter(dora=True), tmp_path / "c", "peft")
+    with pytest.raises(UnsupportedError, match="a DoRA; it changes convolutions"):
+        lk.convert(image, tmp_path / "d", to="vllm")

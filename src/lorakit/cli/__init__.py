@@ -20,6 +20,7 @@ VERBS = (
     "convert",
     "demo",
     "diff",
+    "doctor",
     "extract",
     "generate",
     "inspect",

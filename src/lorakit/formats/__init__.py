@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from lorakit.formats import diffusers, kohya, loralib, peft
+from lorakit.formats import diffusers, kohya, loralib, peft, vllm
 
-FORMATS: tuple[ModuleType, ...] = (peft, kohya, diffusers, loralib)
+FORMATS: tuple[ModuleType, ...] = (peft, kohya, diffusers, loralib, vllm)

@@ -127,7 +127,7 @@ def _holdable(
     none: tuple[str, ...] = ()
     lost = [f"{path} (trained in full)" for path in state.extras]
     lost += [f"{path}.bias" for path in state.biases]
-    if form in ("peft", "loralib") or not lost:
+    if form in ("peft", "vllm", "loralib") or not lost:
         return state, none
     if not drop:
         raise UnsupportedError(
