@@ -11,6 +11,7 @@ from transformers.pytorch_utils import Conv1D
 
 import lorakit as lk
 from conftest import REAL
+from lorakit.core.errors import AdapterFileError, UnsupportedError
 from lorakit.formats.content import Options
 from lorakit.formats.load import read_adapter
 
@@ -88,3 +89,49 @@ def test_the_regression_adapters_give_the_outputs_of_2023(name, make, tmp_path):
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     told = json.loads((tmp_path / "a" / "lorakit.json").read_text())
     assert told["adapter"]["converted"]["largest_error"] < 1e-6
+
+
+def stable_diffusion(width: int) -> nn.ModuleDict:
+    """The structure of Stable Diffusion without weights: 1.5 has texts of width 768, 2 of 1024."""
+    diffusers = pytest.importorskip("diffusers")
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    with torch.device("meta"):
+        unet = diffusers.UNet2DConditionModel(cross_attention_dim=width)
+        clip = CLIPTextModel(CLIPTextConfig(
+            hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12,
+        ))  # fmt: skip
+    return nn.ModuleDict({"unet": unet, "text_encoder": clip})
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("file", "count", "width"),
+    [("lora_disney.safetensors", 144 + 48, 768), ("lora_illust.pt", 128, 1024)],
+)
+def test_files_without_names_get_them_from_the_base(file, count, width, tmp_path):
+    source = ADAPTERS / "cloneofsimo" / file
+    with pytest.raises(UnsupportedError, match="Pass the base model"):
+        lk.convert(source, tmp_path / "x")
+    base = stable_diffusion(width)
+    other = stable_diffusion(1792 - width)
+    with pytest.raises(AdapterFileError, match="not those of the base"):
+        lk.convert(source, tmp_path / "x", model=other)
+    tokens = ("<s1> (token embedding)", "<s2> (token embedding)") * file.endswith("safetensors")
+    first = read_adapter(source, model=base, check_base=False, pickles=True)
+    assert len(first.low_rank) == count
+    assert "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q" in first.low_rank
+    place = source
+    for to in ("kohya", "diffusers", "peft", "cloneofsimo"):
+        proof = lk.convert(place, tmp_path / to, to=to, model=base, drop=True)
+        assert proof.largest <= 1e-6
+        assert len(proof.errors) == count
+        assert proof.dropped == (tokens if place == source else ())
+        place = tmp_path / to
+    again = read_adapter(place, model=base, check_base=False)
+    for path, low in first.low_rank.items():
+        delta, other = first.scale(low) * low.B @ low.A, again.low_rank[path]
+        torch.testing.assert_close(again.scale(other) * other.B @ other.A, delta)
+    lk.convert(source, tmp_path / "kept", to="cloneofsimo", model=base)
+    kept = read_adapter(tmp_path / "kept", model=base, check_base=False)
+    assert list(kept.origin["tokens"]) == [token.partition(" ")[0] for token in tokens]

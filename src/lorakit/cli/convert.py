@@ -8,7 +8,9 @@ import typer
 def command(
     source: str = typer.Argument(help="An adapter's folder or file, of any format."),
     out: str = typer.Argument(help="The folder to write."),
-    to: str = typer.Option("peft", "--to", help="peft, vllm, kohya, diffusers or loralib."),
+    to: str = typer.Option(
+        "peft", "--to", help="peft, vllm, kohya, diffusers, loralib or cloneofsimo."
+    ),
     model: str = typer.Option(
         None, "--model", "-m", help="The base, where a file's names do not say all."
     ),

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from lorakit.formats import diffusers, kohya, loralib, peft, vllm
+from lorakit.formats import cloneofsimo, diffusers, kohya, loralib, peft, vllm
 
-FORMATS: tuple[ModuleType, ...] = (peft, kohya, diffusers, loralib, vllm)
+FORMATS: tuple[ModuleType, ...] = (peft, kohya, diffusers, loralib, cloneofsimo, vllm)

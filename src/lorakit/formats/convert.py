@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from lorakit.core.errors import SaveError, UnsupportedError, did_you_mean, shortlist
 from lorakit.core.registry import root_of
 from lorakit.core.state import AdapterState, LowRankState
-from lorakit.formats import FORMATS, manifest
+from lorakit.formats import FORMATS, cloneofsimo, manifest
 from lorakit.formats.components import part_of
 from lorakit.formats.content import Options, read_content
-from lorakit.formats.load import _paths, read_adapter
+from lorakit.formats.load import own_modules, read_adapter
 from lorakit.formats.packing import packed
 from lorakit.formats.save import put_files, summary
 
@@ -81,14 +81,15 @@ def convert(
     options = Options(component, alpha, None if enabled is None else tuple(enabled))
     state = read_adapter(source, model=model, check_base=False, options=options, pickles=True)
     plain, dropped = _holdable(packed(state), form.name, drop=drop)
-    paths = None if model is None else _paths(root_of(model))
-    files = form.save(plain, paths, options)
+    modules = None if model is None else own_modules(root_of(model))
+    files = form.save(plain, modules, options)
     proofs: list[Proof] = []
 
     def prove(written: Path) -> dict[str, bytes]:
         proof = Proof(
             os.fspath(source), str(Path(out).expanduser().resolve()), state.origin["format"],
-            form.name, _compare(plain, form, written, options), dropped, state.origin["sha256"],
+            form.name, _compare(plain, form, written, options, modules), dropped,
+            state.origin["sha256"],
         )  # fmt: skip
         proofs.append(proof)
         about = {
@@ -127,20 +128,35 @@ def _holdable(
     none: tuple[str, ...] = ()
     lost = [f"{path} (trained in full)" for path in state.extras]
     lost += [f"{path}.bias" for path in state.biases]
-    if form in ("peft", "vllm", "loralib") or not lost:
+    if state.origin.get(cloneofsimo.UNNAMED):
+        raise UnsupportedError(
+            "The file has no names for its modules, only their order. Pass the base model, its "
+            "parts in a torch.nn.ModuleDict."
+        )
+    tokens = [f"{token} (token embedding)" for token in state.origin.get("tokens", ())]
+    if form == cloneofsimo.name:
+        tokens = []
+    lost = tokens if form in ("peft", "vllm", "loralib") else [*lost, *tokens]
+    if not lost:
         return state, none
     if not drop:
         raise UnsupportedError(
             f"{form} has no place for {len(lost)} parts of this adapter: {shortlist(lost)}. "
             "Convert to another format, or leave them out with drop=True (--drop)."
         )
+    if form == "peft":
+        return state, tuple(lost)
     return replace(state, extras={}, biases={}, bias="none"), tuple(lost)
 
 
-def _compare(state: AdapterState, form: Any, folder: Path, options: Options) -> dict[str, float]:
+def _compare(
+    state: AdapterState, form: Any, folder: Path, options: Options, modules: Any
+) -> dict[str, float]:
     """The errors of what was written, read again by the same rules as anybody's file."""
+    # A file without names needs the base to be read, as it did to be written.
+    given = modules if form is cloneofsimo else None
     again = form.load(
-        read_content(folder, pickles=True), None, replace(options, alpha=_alpha(state))
+        read_content(folder, pickles=True), given, replace(options, alpha=_alpha(state))
     )
     names = {_known_as(path, options): path for path in again.low_rank}
     errors: dict[str, float] = {}

@@ -70,7 +70,7 @@ def read_adapter(
         )
     manifest = read(content.files, where)
     root = None if model is None else root_of(model)
-    paths = None if root is None else _paths(root)
+    paths = None if root is None else own_modules(root)
     state = form.load(content, paths, chosen)
     if paths is not None:
         fit(state, paths, chosen, where)
@@ -98,11 +98,11 @@ def _check(root: nn.Module, state: AdapterState, where: str, *, check_base: bool
 _check_base = check_base  # `load` and `read_adapter` have a switch of the same name
 
 
-def _paths(root: nn.Module) -> list[str]:
-    """The paths of the base's own modules, without those of adapters."""
+def own_modules(root: nn.Module) -> dict[str, nn.Module]:
+    """The base's own modules by path, without those of adapters."""
     sites = tuple(f"{p}." for p, m in root.named_modules() if isinstance(m, Site))
-    return [
-        path
+    return {
+        path: module
         for path, module in root.named_modules()
         if path and not isinstance(module, Site) and not path.startswith(sites)
-    ]
+    }

@@ -20,7 +20,7 @@ from lorakit.core.state import AdapterState, capture
 from lorakit.formats import FORMATS, manifest, peft
 from lorakit.formats.content import Options
 from lorakit.formats.files import keeps_from, why_not_replace
-from lorakit.formats.load import _paths
+from lorakit.formats.load import own_modules
 from lorakit.formats.packing import described, packed
 
 # The endings of transformers' classes, and PEFT's words for what they are for.
@@ -91,7 +91,7 @@ def adapter_files(
     state = capture(root, name)
     _check_finite(state, name)
     state.base = base_identity(root, state)
-    files = form.save(packed(state), _paths(root), Options())
+    files = form.save(packed(state), own_modules(root), Options())
     proof = manifest.write(files, base=state.base, adapter=summary(state), run=run)
     return {**files, manifest.MANIFEST: proof}
 
