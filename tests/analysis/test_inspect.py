@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import lorakit as lk
 from families import build, randomise
@@ -55,3 +56,20 @@ def test_cost_needs_no_weights():
     found = cost(model, lk.plan(model, "q", 4))
     assert found.parameters == 2 * 4 * (32 + 32)
     assert "on disk" in str(found)
+
+
+def test_a_kohya_file_tells_its_format_and_its_training(tmp_path):
+    key = "lora_unet_mid_block_attentions_0_proj_in"
+    tensors = {
+        f"{key}.lora_down.weight": torch.randn(2, 4), f"{key}.lora_up.weight": torch.randn(5, 2),
+        f"{key.replace('in', 'out')}.lora_down.weight": torch.randn(2, 4),
+        f"{key.replace('in', 'out')}.lora_up.weight": torch.zeros(5, 2),
+    }  # fmt: skip
+    facts = {"modelspec.trigger_phrase": "sks axe", "ss_steps": "400", "ss_datasets": "x" * 500}
+    save_file(tensors, tmp_path / "style.safetensors", metadata=facts)
+    found = lk.inspect(tmp_path / "style.safetensors")
+    assert found.format == "kohya"
+    assert found.dead == ["unet.mid_block.attentions.0.proj_out"]
+    assert found.told == {"modelspec.trigger_phrase": "sks axe", "ss_steps": "400"}
+    assert "(kohya)" in str(found)
+    assert "sks axe" in str(found)

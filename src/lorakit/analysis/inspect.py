@@ -12,7 +12,15 @@ from torch import nn
 
 from lorakit.core.errors import shortlist
 from lorakit.core.state import AdapterState, LowRankState, capture
+from lorakit.formats.content import Options
 from lorakit.formats.load import read_adapter
+
+# Beginnings of the keys under which image tools tell trigger words, base and course of a training.
+_FACTS = (
+    "modelspec.trigger_phrase", "modelspec.title", "modelspec.architecture", "ss_base_model",
+    "ss_sd_model_name", "ss_epoch", "ss_learning_rate", "ss_network_", "ss_num_train_images",
+    "ss_output_name", "ss_steps", "ss_tag_frequency", "ss_training_comment",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,10 @@ class Inspection:
     biases: list[str]
     base: dict[str, Any] = field(default_factory=dict)
     run: dict[str, Any] = field(default_factory=dict)
+    format: str = "peft"
+    assumed: str = ""
+    dead: list[str] = field(default_factory=list)
+    told: dict[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """The inspection as JSON, without the long parts of base and run."""
@@ -52,10 +64,11 @@ class Inspection:
         return found
 
     def __str__(self) -> str:
+        kind = "" if self.format == "peft" else f" ({self.format})"
         ranks = sorted({layer.rank for layer in self.layers})
         scales = sorted({layer.scale for layer in self.layers})
         lines = [
-            f"{self.name}: {self.method}, {self.parameters:,} parameters, "
+            f"{self.name}{kind}: {self.method}, {self.parameters:,} parameters, "
             f"{self.bytes / 1e6:.2f} MB",
             f"  layers  {len(self.layers)}, rank {_span(ranks)}, scale {_span(scales)}"
             + (" (rsLoRA)" if self.rslora else ""),
@@ -66,6 +79,13 @@ class Inspection:
             lines.append(f"  trained in full: {shortlist(self.extras)}")
         if self.biases:
             lines.append(f"  biases  {len(self.biases)}")
+        if self.assumed:
+            lines.append(f"  assumed {self.assumed}")
+        if self.dead:
+            lines.append(
+                f"  dead    {len(self.dead)} modules change nothing: {shortlist(self.dead)}"
+            )
+        lines += [f"  told    {key}: {value}" for key, value in self.told.items()]
         metrics = self.run.get("metrics", {})
         if metrics:
             shown = ", ".join(f"{key} {value:.4g}" for key, value in metrics.items())
@@ -86,12 +106,13 @@ class Inspection:
 
 
 def inspect(what: str | os.PathLike | nn.Module) -> Inspection | list[Inspection]:
-    """What is in the adapter in a folder; or in every adapter on a model, as a list."""
+    """What is in an adapter's folder or file, of any format; or in all on a model, as a list."""
     if isinstance(what, nn.Module):
         from lorakit.core.inject import adapters
 
         return [_inspection(name, capture(what, name)) for name in adapters(what)]
-    return _inspection(os.fspath(what), read_adapter(what))
+    options = Options(alpha=1.0)
+    return _inspection(os.fspath(what), read_adapter(what, options=options, pickles=True))
 
 
 def delta_norm(low: LowRankState, scale: float) -> float:
@@ -122,7 +143,17 @@ def _inspection(name: str, state: AdapterState) -> Inspection:
         biases=list(state.biases),
         base=manifest.get("base") or state.base,
         run=manifest.get("run") or {},
+        format=state.origin.get("format", "peft"),
+        assumed="alpha 1, which the file does not say" * (state.origin.get("format") == "loralib"),
+        dead=[layer.path for layer in layers if layer.norm == 0],
+        told=_told(state.origin.get("metadata", {})),
     )
+
+
+def _told(metadata: dict[str, str]) -> dict[str, str]:
+    """What a file's own metadata say of its training, without the long parts."""
+    known = {key: value for key, value in metadata.items() if key.startswith(_FACTS)}
+    return {key: value for key, value in sorted(known.items()) if value and len(value) <= 120}
 
 
 def _span(values: Iterable[float]) -> str:

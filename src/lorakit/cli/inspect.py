@@ -6,7 +6,7 @@ import typer
 
 
 def command(
-    folder: str = typer.Argument(help="An adapter's folder, or a run's."),
+    folder: str = typer.Argument(help="An adapter's folder or file of any format, or a run's."),
     layers: bool = typer.Option(False, "--layers", help="List every layer and its change."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
