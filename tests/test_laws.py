@@ -138,7 +138,8 @@ def bits(value: torch.Tensor) -> torch.Tensor:
 
 def rounding(dtype: torch.dtype, scale: torch.Tensor, adapters: int = 1) -> float:
     """What the roundings of a few layers may add up to, for outputs of this size."""
-    return 10 * adapters * torch.finfo(dtype).eps * float(scale.abs().max())
+    steps = 20 if dtype == torch.float32 else 10  # there the merge itself is summed in float64
+    return steps * adapters * torch.finfo(dtype).eps * float(scale.abs().max())
 
 
 @EACH

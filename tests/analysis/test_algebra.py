@@ -245,3 +245,35 @@ def test_overlap_is_zero_for_strangers_and_one_inside():
     space = torch.linalg.qr(torch.randn(9, 5, dtype=torch.float64)).Q
     assert overlap(space[:, :2], space[:, 2:5]) == pytest.approx(0, abs=1e-12)
     assert overlap(space[:, :2], space) == pytest.approx(1)
+
+
+def test_diff_sees_what_is_no_factor(tmp_path):
+    for name, method in (("dora", METHODS["dora"]), ("head", METHODS["new head"])):
+        first = made(tmp_path / name, method=method)
+        model = build("bert", head="classes")
+        lk.load(model, first, trainable=True)
+        with torch.no_grad():
+            for key, parameter in model.named_parameters():
+                if "magnitude" in key or "replacement" in key:
+                    parameter.mul_(3)
+        lk.save(model, tmp_path / f"{name}2")
+        found = lk.diff(first, tmp_path / f"{name}2")
+        assert not found.same
+        assert found.changed
+        assert "other values" in str(found)
+
+
+def test_combined_biases_can_be_loaded(tmp_path):
+    plain = made(tmp_path / "a")
+    biased = made(tmp_path / "b", seed=1, method=lk.LoRA(alpha=6, bias="lora_only"))
+    for number, pair in enumerate([(plain, biased), (biased, plain)]):
+        lk.combine(pair, out=tmp_path / f"c{number}")
+    torch.testing.assert_close(logits(tmp_path / "c0"), logits(tmp_path / "c1"))
+    with pytest.raises(PlanError, match="finite"):
+        lk.combine([plain, biased], weights=[float("nan"), 1], out=tmp_path / "d")
+
+
+def test_a_fresh_anchored_adapter_has_no_size_on_a_model():
+    model = build("bert", head="classes")
+    lk.inject(model, lk.plan(model, ["q"], 3), method=METHODS["pissa"])
+    assert all(layer.norm < 1e-6 for layer in lk.inspect(model)[0].layers)

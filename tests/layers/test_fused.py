@@ -149,6 +149,9 @@ def test_peft_computes_the_same_from_our_folder(family, rslora, tmp_path):
         (lambda parts: next(iter(parts.values())).update(rank="many"), "does not fit"),
         (lambda parts: parts.update({"no.such:q": {"rank": 1, "alpha": 1}}), "does not fit"),
         (lambda parts: parts.update(q=7), "does not fit"),
+        (lambda parts: next(iter(parts.values())).update(alpha=1600), "alpha differs"),
+        (lambda parts: next(iter(parts.values())).update(alpha=0), "does not fit"),
+        (lambda parts: next(iter(parts.values())).update(rank=1e999), "does not fit|Infinity"),
         (lambda parts: parts.pop(next(iter(parts))), "does not fit"),
     ],
 )
@@ -201,3 +204,35 @@ def test_parts_have_plans_costs_and_patterns():
     }
     report = lk.inject(model, plan)
     assert report.parameters == (4 + 4 + 1 + 2) * (32 + 32)
+
+
+@pytest.mark.parametrize("what", [5, [5], "parts", {"a": [1]}])
+def test_a_manifest_of_any_type_is_refused(what, tmp_path):
+    model = build("gpt2")
+    lk.inject(model, lk.plan(model, ["q"], 2))
+    lk.save(model, tmp_path / "a")
+    file = tmp_path / "a" / "lorakit.json"
+    content = json.loads(file.read_text())
+    content["adapter"]["packed"] = what
+    file.write_text(json.dumps(content))
+    with pytest.raises(AdapterFileError):
+        lk.load(build("gpt2"), tmp_path / "a")
+
+
+def test_scales_in_any_ratio_come_back_to_the_bit(tmp_path):
+    model = build("gpt2")
+    lk.inject(model, lk.plan(model, ["q", "v"], {"q": 8, "v": 6}), method=lk.LoRA(alpha=7))
+    randomise(model, "default")
+    lk.save(model, tmp_path / "a")
+    again = build("gpt2")
+    lk.load(again, tmp_path / "a")
+    assert torch.equal(again(**inputs(model)).logits, model(**inputs(model)).logits)
+    assert {p.dtype for n, p in again.named_parameters() if ".lora." in n} == {torch.float32}
+
+    # Merged into the base, it is known again, by its folder with the manifest or without.
+    lk.export_merged(model, tmp_path / "merged")
+    merged = type(model).from_pretrained(tmp_path / "merged")
+    for _ in range(2):
+        with pytest.raises(lk.LorakitError, match="already merged"):
+            lk.load(merged, tmp_path / "a", check_base=False)
+        (tmp_path / "a" / "lorakit.json").unlink(missing_ok=True)

@@ -93,3 +93,25 @@ def test_peft_reads_and_writes_them_as_modules_to_save(family, tmp_path):
     assert report.sites == len(lk.plan(build(family), ["norms", "q"]))
     assert torch.equal(again(**inputs(again)).logits, expected)
     assert any(".norm." in name for name, _ in again.named_parameters() if ".lora." in name)
+
+
+def test_a_norm_that_is_not_linear_in_its_scale_is_none():
+    class OddRMSNorm(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight, self.eps = nn.Parameter(torch.ones(8)), 1e-6
+
+        def forward(self, x):
+            x = x * self.weight
+            return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps)
+
+    OddRMSNorm.__module__ = "transformers.models.odd.modeling_odd"
+    assert not is_norm(OddRMSNorm())
+
+    class BiasedRMSNorm(OddRMSNorm):
+        def __init__(self):
+            super().__init__()
+            self.bias = nn.Parameter(torch.ones(8))
+
+    BiasedRMSNorm.__module__ = OddRMSNorm.__module__
+    assert not is_norm(BiasedRMSNorm())

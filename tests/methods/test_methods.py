@@ -5,6 +5,7 @@ from __future__ import annotations
 import peft
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 import lorakit as lk
@@ -169,3 +170,62 @@ def test_what_methods_refuse(method, plan, error, message):
 def test_an_initialiser_that_is_not_there_is_named():
     with pytest.raises(PlanError, match="Did you mean 'pissa'"):
         lk.LoRA(init="pisa")
+
+
+def test_dora_beside_a_replaced_table_is_refused(tmp_path):
+    model = build("llama")
+    lk.inject(model, lk.plan(model, ["embeddings", "q"], 2), method=lk.DoRA())
+    lk.save(model, tmp_path / "a")
+    (tmp_path / "a" / "lorakit.json").unlink()
+    file = tmp_path / "a" / "adapter_model.safetensors"
+    tensors = load_file(file)
+    table = model.model.embed_tokens.weight.detach() * 2
+    tensors["base_model.model.model.embed_tokens.base_layer.weight"] = table
+    save_file(tensors, file)
+    other = build("llama")
+    with pytest.raises(UnsupportedError, match="replaced in full"):
+        lk.load(other, tmp_path / "a")
+    assert not lk.adapters(other)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_fresh_narrow_dora_changes_nothing(dtype):
+    model = build("llama")
+    expected = model(**inputs(model)).logits
+    lk.inject(model, lk.plan(model, "all-linear", 2), method=lk.DoRA(dtype=dtype))
+    assert torch.equal(model(**inputs(model)).logits, expected)
+
+
+def test_dora_under_autocast_has_the_norm_of_full_precision():
+    torch.manual_seed(0)
+    layer = nn.Linear(64, 64)
+    lk.inject(nn.Sequential(layer), {"0": 4}, method=lk.DoRA(init="pissa"))
+    randomise_update = layer.lora.a0.low_rank
+    randomise_update.B.data += 0.1
+    expected = randomise_update.norm(layer)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(randomise_update.norm(layer), expected)
+
+
+def test_a_narrow_adapter_merges_as_it_acts():
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(32, 32)), torch.randn(8, 32)
+    lk.inject(model, {"0": 8}, method=lk.LoRA(dtype=torch.bfloat16))
+    randomise(model, "default", scale=0.3)
+    expected = model(x)
+    with lk.merged(model):
+        torch.testing.assert_close(model(x), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_second_optimiser_has_the_same_rates(tmp_path):
+    from transformers import TrainingArguments
+
+    from lorakit.train import AdapterTrainer
+
+    model = build("llama")
+    lk.inject(model, lk.plan(model, ["q"], 2))
+    args = TrainingArguments(output_dir=str(tmp_path), learning_rate=1e-3, report_to=[])
+    trainer = AdapterTrainer(model, args, lora_plus=8)
+    for _ in range(3):
+        rates = sorted(group["lr"] for group in trainer.create_optimizer().param_groups)
+    assert rates[-1] == 8e-3

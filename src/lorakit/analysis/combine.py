@@ -6,6 +6,7 @@ Adding up A and B apart, as if they were the change, gives products of unlike fa
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -87,6 +88,8 @@ def combine(
     shares = [1.0] * len(states) if weights is None else [float(weight) for weight in weights]
     if not states or len(shares) != len(states):
         raise PlanError(f"{len(states)} adapters and {len(shares)} weights; give one for each.")
+    if not all(math.isfinite(share) for share in shares):
+        raise PlanError(f"weights are {shares}; expected finite numbers.")
     about: dict[str, Any] = {}
     if len(states) == 1 and shares == [1.0] and how == "exact":
         # One adapter as it is: also what its file holds in another form than the model has it in.
@@ -127,6 +130,7 @@ def _combined(
         errors[path] = error
     merged = replace(states[0], low_rank=low_rank, rslora=False, dropout=0.0, method="lora")
     merged.extras, merged.biases = _whole(states, weights)
+    merged.bias = "all" if merged.biases else "none"
     return merged, errors
 
 

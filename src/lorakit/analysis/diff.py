@@ -35,11 +35,15 @@ class Pair:
 
 @dataclass(frozen=True)
 class Difference:
-    """Two adapters: the modules they share, those of one alone, and whether they are the same."""
+    """Two adapters: the modules they share, those of one alone, and whether they are the same.
+
+    `changed` are the magnitudes, biases and modules trained in full whose values differ.
+    """
 
     first: str
     second: str
     shared: list[Pair]
+    changed: list[str]
     only_first: list[str]
     only_second: list[str]
     settings: dict[str, tuple[Any, Any]]
@@ -47,7 +51,7 @@ class Difference:
     @property
     def same(self) -> bool:
         """Whether both make the same change, bit for bit."""
-        alone = self.only_first or self.only_second or self.settings
+        alone = self.only_first or self.only_second or self.settings or self.changed
         return not alone and all(pair.distance == 0 for pair in self.shared)
 
     def as_dict(self) -> dict[str, Any]:
@@ -61,6 +65,8 @@ class Difference:
         for what, paths in (("first", self.only_first), ("second", self.only_second)):
             if paths:
                 lines.append(f"only in the {what}: {shortlist(paths, 6)}")
+        if self.changed:
+            lines.append(f"other values: {shortlist(self.changed, 6)}")
         lines += [f"{key}: {one!r} against {two!r}" for key, (one, two) in self.settings.items()]
         if self.shared:
             width = max(len(pair.path) for pair in self.shared)
@@ -84,6 +90,7 @@ def diff(first: str | os.PathLike, second: str | os.PathLike) -> Difference:
         os.fspath(first),
         os.fspath(second),
         [_pair(path, one, two) for path in paths],
+        _changed(one, two),
         sorted(_names(one) - _names(two)),
         sorted(_names(two) - _names(one)),
         {
@@ -96,6 +103,17 @@ def diff(first: str | os.PathLike, second: str | os.PathLike) -> Difference:
 
 def _names(state: AdapterState) -> set[str]:
     return {*state.low_rank, *state.extras, *(f"{path}.bias" for path in state.biases)}
+
+
+def _changed(one: AdapterState, two: AdapterState) -> list[str]:
+    """What is no factor and differs, of what both have."""
+    factors = tuple(f"{path} {name}" for path in one.low_rank for name in "AB")
+    mine, other = one.tensors(), two.tensors()
+    return [
+        name
+        for name in mine.keys() & other.keys() - set(factors)
+        if not torch.equal(mine[name], other[name])
+    ]
 
 
 def _pair(path: str, one: AdapterState, two: AdapterState) -> Pair:

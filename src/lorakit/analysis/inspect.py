@@ -86,7 +86,8 @@ class Inspection:
                 f"  dead    {len(self.dead)} modules change nothing: {shortlist(self.dead)}"
             )
         lines += [f"  told    {key}: {value}" for key, value in self.told.items()]
-        metrics = self.run.get("metrics", {})
+        told = self.run.get("metrics")
+        metrics = {k: v for k, v in told.items() if _number(v)} if isinstance(told, dict) else {}
         if metrics:
             shown = ", ".join(f"{key} {value:.4g}" for key, value in metrics.items())
             lines.append(f"  run     {shown}")
@@ -118,6 +119,9 @@ def inspect(what: str | os.PathLike | nn.Module) -> Inspection | list[Inspection
 def delta_norm(low: LowRankState, scale: float) -> float:
     """|scale B A| (Frobenius) without forming B A: its square is the trace of (B^T B)(A A^T)."""
     A, B = low.A.double(), low.B.double()
+    if low.anchor is not None:
+        A0, B0 = low.anchor
+        A, B = torch.cat([A, A0.double()]), torch.cat([B, -B0.double()], 1)
     square = torch.sum((B.T @ B) * (A @ A.T))
     return abs(scale) * float(square.clamp_min(0).sqrt())
 
@@ -154,6 +158,10 @@ def _told(metadata: dict[str, str]) -> dict[str, str]:
     """What a file's own metadata say of its training, without the long parts."""
     known = {key: value for key, value in metadata.items() if key.startswith(_FACTS)}
     return {key: value for key, value in sorted(known.items()) if value and len(value) <= 120}
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _span(values: Iterable[float]) -> str:

@@ -149,12 +149,12 @@ class LowRank(Update):
 
     def delta(self, dtype: torch.dtype, device: torch.device) -> Tensor:
         """The change of the weight, (out, in), detached."""
-        A, B = self.A.detach().to(device), self.spread(self.B.detach()).to(device)
+        A, B = self.A.detach().to(device, dtype), self.spread(self.B.detach()).to(device, dtype)
         change = B @ A
         if self.anchor is not None:
             A0, B0 = self.anchor
-            change = change - self.spread(B0).to(device) @ A0.to(device)
-        return (change * self.scale).to(dtype)
+            change = change - self.spread(B0).to(device, dtype) @ A0.to(device, dtype)
+        return change * self.scale
 
     def spread(self, B: Tensor) -> Tensor:
         """B with a row for each output of the layer: zeros for those of other parts."""

@@ -7,11 +7,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from lorakit.core.errors import AdapterFileError, BaseMismatchError, did_you_mean
+from lorakit.core.errors import (
+    AdapterFileError,
+    BaseMismatchError,
+    UnsupportedError,
+    did_you_mean,
+)
 from lorakit.core.fingerprint import difference
 from lorakit.core.plan import split_target
 from lorakit.core.site import Site, own_parameters
 from lorakit.core.state import AdapterState, digest
+from lorakit.formats.packing import packed
 from lorakit.layers.form import Form
 from lorakit.methods.lora import check_biased
 
@@ -47,6 +53,14 @@ def check_state(root: nn.Module, state: AdapterState, where: str) -> None:
             _same(where, f"{target} magnitude", (rows,), low.magnitude)
     for path in list(state.extras):
         _check_extra(_module(modules, path, where), path, state, where)
+    both = [
+        p for p, low in state.low_rank.items() if low.magnitude is not None and p in state.extras
+    ]
+    if both:
+        raise UnsupportedError(
+            f"{where}: {both[0]!r} is replaced in full and has DoRA's magnitudes as well. Load it "
+            "with PEFT, or merge it there."
+        )
     _check_biases(modules, state, where)
 
 
@@ -54,7 +68,14 @@ def check_base(root: nn.Module, recorded: dict[str, Any], where: str) -> None:
     """Raise `BaseMismatchError` unless the model is the one that the manifest was written for."""
     try:
         found = difference(root, recorded)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise AdapterFileError(
             f"{where}: the fingerprint of the base in lorakit.json is damaged ({error!r}). Fetch "
             "the adapter again, or delete lorakit.json to load it without proof."
@@ -70,7 +91,7 @@ def check_not_merged(root: nn.Module, state: AdapterState, where: str) -> None:
     """Raise `BaseMismatchError` if the model's weights already hold this very adapter."""
     held = getattr(getattr(root, "config", None), MERGED, None) or []
     known = {entry.get("sha256") for entry in held if isinstance(entry, dict)}
-    if known and digest(state) in known:
+    if known and digest(packed(state)) in known:
         raise BaseMismatchError(
             f"{where} is already merged into this model, so it would act twice. Load it on the "
             "base that it was trained on."
@@ -116,11 +137,16 @@ def _check_extra(module: nn.Module, path: str, state: AdapterState, where: str) 
             "there. Fetch or save the adapter again."
         )
     if carried:
-        if all(torch.equal(value.to(own[name]), own[name]) for name, value in values.items()):
+        if all(_equal(value, own[name]) for name, value in values.items()):
             del state.extras[path]
         else:
             for name in own.keys() - values.keys():
                 values[name] = own[name].detach()
+
+
+def _equal(value: torch.Tensor, own: torch.Tensor) -> bool:
+    # A structure without weights cannot say; then what the file has is kept.
+    return not own.is_meta and torch.equal(value.to(own), own)
 
 
 def _check_biases(modules: dict[str, nn.Module], state: AdapterState, where: str) -> None:

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from lorakit.core.errors import AdapterFileError, UnsupportedError, shortlist
 from lorakit.core.state import AdapterState, LowRankState
-from lorakit.formats.components import PARTS, part_of
-from lorakit.formats.content import Content, Options
+from lorakit.formats.components import part_of
+from lorakit.formats.content import PARTS, Content, Options
 from lorakit.formats.pairs import update_of
 
 name = "cloneofsimo"

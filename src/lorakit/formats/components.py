@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import replace
 
 from lorakit.core.errors import AdapterFileError, UnsupportedError, shortlist
-from lorakit.core.state import AdapterState
-from lorakit.formats.content import Options
+from lorakit.core.state import AdapterState, LowRankState
+from lorakit.formats.content import PARTS, Options
+from lorakit.formats.pairs import put
 
-PARTS = ("unet", "transformer", "text_encoder", "text_encoder_2", "text_encoder_3")
 # How the paths of a part begin that stands alone.
 _BEGINNINGS = {
     "unet": ("down_blocks.", "up_blocks.", "mid_block.", "conv_in", "time_embedding."),
@@ -35,8 +34,20 @@ def part_of(path: str, options: Options) -> tuple[str, str]:
     )
 
 
-def fit(state: AdapterState, modules: Collection[str], options: Options, where: str) -> None:
+def refuse_tables(state: AdapterState, form: str) -> None:
+    """Raise `UnsupportedError` for an embedding, which image formats have no names for."""
+    tables = [path for path, low in state.low_rank.items() if low.geometry == "embedding"]
+    if tables:
+        raise UnsupportedError(
+            f"{form} has no names for the factors of an embedding, {shortlist(tables)}. Convert to "
+            "peft."
+        )
+
+
+def fit(state: AdapterState, modules: Collection[str], options: Options, where: str) -> str | None:
     """Let the paths be those of a model, in place: of a whole pipeline, or of one part of it.
+
+    Gives the part that was chosen, if it was one of a pipeline.
 
     Raises `AdapterFileError` where the file holds more parts than the model has, unless one of
     them was chosen.
@@ -44,21 +55,24 @@ def fit(state: AdapterState, modules: Collection[str], options: Options, where: 
     known = set(modules)
     parts = {path.partition(".")[0] for path in state.low_rank} & set(PARTS)
     if not parts:
-        return
+        return None
+    fitted: dict[str, LowRankState] = {}
     if parts & {path.partition(".")[0] for path in known}:
-        state.low_rank = {_inside(path, known): low for path, low in state.low_rank.items()}
-        return
+        for path, low in state.low_rank.items():
+            put(fitted, _inside(path, known), low, where)
+        state.low_rank = fitted
+        return None
     chosen = options.component or (next(iter(parts)) if len(parts) == 1 else None)
     if chosen is None or chosen not in parts:
         raise AdapterFileError(
             f"{where} is for {shortlist(sorted(parts), 6)}; the model is one part. Choose with "
             "component=..., or load onto a torch.nn.ModuleDict of the parts by these names."
         )
-    state.low_rank = {
-        _inside(path.removeprefix(f"{chosen}."), known): replace(low)
-        for path, low in state.low_rank.items()
-        if path.startswith(f"{chosen}.")
-    }
+    for path, low in state.low_rank.items():
+        if path.startswith(f"{chosen}."):
+            put(fitted, _inside(path.removeprefix(f"{chosen}."), known), low, where)
+    state.low_rank = fitted
+    return chosen
 
 
 def _inside(path: str, known: set[str]) -> str:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch import Tensor
 
-from lorakit.core.errors import AdapterFileError, shortlist
+from lorakit.core.errors import AdapterFileError, PlanError, did_you_mean, shortlist
 from lorakit.formats import peft_config
 from lorakit.formats.files import read_folder
+from lorakit.formats.manifest import MANIFEST
 from lorakit.formats.pickled import read_pickle
 from lorakit.formats.tensors import check_tensors, read_metadata, read_tensors
 
+PARTS = ("unet", "transformer", "text_encoder", "text_encoder_2", "text_encoder_3")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".lora")
 
 
@@ -38,6 +41,15 @@ class Options:
     alpha: float | None = None
     enabled: tuple[bool, ...] | None = None
 
+    def __post_init__(self) -> None:
+        if self.component is not None and self.component not in PARTS:
+            raise PlanError(
+                f"component is {self.component!r}; expected one of {', '.join(PARTS)}."
+                + did_you_mean(str(self.component), PARTS)
+            )
+        if self.alpha is not None and (not math.isfinite(self.alpha) or self.alpha == 0):
+            raise PlanError(f"alpha is {self.alpha!r}; expected a finite number other than 0.")
+
 
 def read_content(place: str | os.PathLike, *, pickles: bool = False) -> Content:
     """The adapter's content at a path. Raises `AdapterFileError` where there is none to read.
@@ -53,7 +65,12 @@ def read_content(place: str | os.PathLike, *, pickles: bool = False) -> Content:
             inside = _file(path / "adapter_model.bin", pickles)
             return Content(where, files, inside.tensors, sha256=inside.sha256)
         return Content(where, files, sha256=_hash(*(files[name] for name in sorted(files))))
-    return _file(_only_file(path, pickles), pickles)
+    file = _only_file(path, pickles)
+    alone = _file(file, pickles)
+    if MANIFEST in files:  # what stands beside a file of ours proves it as it does a folder
+        files = {MANIFEST: files[MANIFEST], file.name: file.read_bytes()}
+        return replace(alone, files=files)
+    return alone
 
 
 def _only_file(folder: Path, pickles: bool) -> Path:

@@ -9,18 +9,19 @@ without it alpha is the rank.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+import math
+from collections.abc import Collection
 from typing import Any
 
 import safetensors.torch
 from torch import Tensor
 
-from lorakit.core.errors import AdapterFileError
-from lorakit.core.state import AdapterState
+from lorakit.core.errors import AdapterFileError, UnsupportedError, shortlist
+from lorakit.core.state import AdapterState, LowRankState
 from lorakit.formats import peft
-from lorakit.formats.components import PARTS, part_of
-from lorakit.formats.content import Content, Options
-from lorakit.formats.pairs import alpha_numbers, by_module, update_of
+from lorakit.formats.components import part_of, refuse_tables
+from lorakit.formats.content import PARTS, Content, Options
+from lorakit.formats.pairs import alpha_numbers, by_module, put, update_of
 from lorakit.formats.peft_config import PeftConfig, parse_config
 from lorakit.formats.tensors import read_json
 
@@ -48,26 +49,31 @@ def matches(content: Content) -> bool:
 
 
 def load(content: Content, modules: Collection[str] | None, options: Options) -> AdapterState:
-    """The adapter in a file; paths begin with the part of the pipeline that they are in."""
-    del modules
+    """The adapter in a file; paths begin with the part of the pipeline that they are in.
+
+    Scales become plain alphas, because each part has its own config.
+    """
     where = content.where
     alpha_numbers(content.tensors, ".alpha", where)
     state = AdapterState({}, origin={"metadata": dict(content.metadata)})
     told = _configs(content)
-    for key, parts in by_module(content.tensors, _SUFFIXES).items():
+    for key, parts in by_module(content.tensors, _SUFFIXES, where).items():
         if "?" in parts:
             raise AdapterFileError(f"{where} has a tensor {key!r}, which no such file has.")
-        path = _path(key, options)
-        component, inside = part_of(path, options)
+        component, inside = part_of(_path(key), options)
+        path = f"{component}.{inside}"
         config = told.get(component) or told.get("")
         low = update_of(path, parts, where, alpha=config and config.alpha_of(inside))
-        if config is not None and config.rank_of(inside) != low.rank:
-            raise AdapterFileError(
-                f"{where}: the metadata give {path!r} rank {config.rank_of(inside)}, but its "
-                f"tensors have {low.rank}. They are not of one adapter."
-            )
-        state.low_rank[f"{component}.{inside}"] = low
-    _settle(state, told, where)
+        if config is not None:
+            _check_told(path, inside, low, config, where)
+            low.alpha *= math.sqrt(low.rank) if config.rslora else 1
+        put(state.low_rank, path, low, where)
+    for part, config in told.items():
+        _check_targets(part, config, state, modules, options, where)
+    magnitudes = {low.magnitude is not None for low in state.low_rank.values()}
+    if len(magnitudes) > 1:
+        raise UnsupportedError(f"{where} has magnitudes for some modules and not for others.")
+    state.method = "dora" if magnitudes == {True} else "lora"
     return state
 
 
@@ -76,6 +82,7 @@ def save(
 ) -> dict[str, bytes]:
     """The file, with PEFT's names and a config for each part in the metadata."""
     del modules
+    refuse_tables(state, name)
     tensors: dict[str, Tensor] = {}
     metadata: dict[str, Any] = {}
     by_part: dict[str, dict[str, Any]] = {}
@@ -105,20 +112,39 @@ def _configs(content: Content) -> dict[str, PeftConfig]:
     return {part: parse_config({"peft_type": "LORA", **own}, here) for part, own in raw.items()}
 
 
-def _settle(state: AdapterState, told: Mapping[str, PeftConfig], where: str) -> None:
-    """What is one for the whole adapter: its method and its way of scaling."""
-    for what in ("rslora", "dora"):
-        if len({getattr(config, what) for config in told.values()}) > 1:
-            raise AdapterFileError(f"{where}: use_{what} differs between the parts.")
-    state.rslora = any(config.rslora for config in told.values())
-    magnitudes = {low.magnitude is not None for low in state.low_rank.values()}
-    if len(magnitudes) > 1:
-        raise AdapterFileError(f"{where} has magnitudes for some modules and not for others.")
-    state.method = "dora" if magnitudes == {True} else "lora"
+def _check_told(path: str, inside: str, low: LowRankState, config: PeftConfig, where: str) -> None:
+    if config.rank_of(inside) != low.rank or config.dora != (low.magnitude is not None):
+        raise AdapterFileError(
+            f"{where}: the metadata give {path!r} rank {config.rank_of(inside)}"
+            f"{' and DoRA' * config.dora}, its tensors have {low.rank}"
+            f"{' and a magnitude' * (low.magnitude is not None)}. They are not of one adapter."
+        )
 
 
-def _path(key: str, options: Options) -> str:
-    """The module's path, with the part of the pipeline before it."""
+def _check_targets(
+    part: str, config: PeftConfig, state: AdapterState, modules: Collection[str] | None,
+    options: Options, where: str,
+) -> None:  # fmt: skip
+    """Modules that the metadata target and the file lacks, where the base is known."""
+    parts = {path.partition(".")[0] for path in state.low_rank}
+    if not part and len(parts) == 1:
+        part = next(iter(parts))
+    inside = [p.removeprefix(f"{part}.") for p in modules or () if p.startswith(f"{part}.")]
+    if not inside and (parts == {part} or options.component == part):
+        inside = list(modules or ())
+    have = {path.removeprefix(f"{part}.").replace("text_model.", "") for path in state.low_rank}
+    missing = [
+        p for p in inside if config.is_target(p) and p.replace("text_model.", "") not in have
+    ]
+    if config.targets and missing:
+        raise AdapterFileError(
+            f"{where} has no tensors for {shortlist(map(repr, missing))}, which its metadata "
+            "target: the file is not whole, or made for another base. Fetch it again."
+        )
+
+
+def _path(key: str) -> str:
+    """The module's path behind the key's stem."""
     path = key
     above, _, leaf = key.rpartition(".")
     if leaf in _PROCESSOR:
@@ -126,4 +152,4 @@ def _path(key: str, options: Options) -> str:
             path = f"{above.removesuffix('.processor')}.{_PROCESSOR[leaf]}"
         elif above.endswith(".self_attn"):
             path = f"{above}.{_CLIP[leaf]}"
-    return ".".join(part_of(path, options))
+    return path

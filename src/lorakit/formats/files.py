@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -48,18 +49,28 @@ def read_folder(folder: str | os.PathLike) -> tuple[dict[str, bytes], str]:
 
 def keeps_from(folder: Path) -> list[Path]:
     """The files beside an adapter that a new save of it carries over."""
-    return [
-        path for path in folder.iterdir() if path.name not in (*OURS, PICKLE) and path.is_file()
-    ]
+    own = {*OURS, PICKLE, *_listed(folder)}
+    return [path for path in folder.iterdir() if path.name not in own and path.is_file()]
+
+
+def _listed(folder: Path) -> set[str]:
+    """The files of an adapter in another format, as the manifest beside them lists them."""
+    try:
+        content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        return {name for name in content["files"] if isinstance(name, str)}
+    except (OSError, ValueError, LookupError, TypeError):
+        return set()
 
 
 def why_not_replace(folder: Path) -> str | None:
     """Why a folder with content must not be replaced by an adapter, or None if it is one."""
     names = sorted(path.name for path in folder.iterdir())
-    if CONFIG not in names:
+    listed = _listed(folder)
+    if CONFIG not in names and not (listed and listed <= set(names)):
         return f"it holds {names[0]!r} and is no adapter"
     for path in folder.iterdir():
-        known = path.name in (*OURS, PICKLE) or path.name.endswith(_BESIDE)
+        own = path.name in (*OURS, PICKLE, *listed)
+        known = own or path.name.endswith(_BESIDE)
         if not path.is_file() or not known:
             return f"it holds {path.name!r} beside an adapter"
     return None

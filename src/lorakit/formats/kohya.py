@@ -16,10 +16,10 @@ from torch import Tensor
 
 from lorakit.core.errors import AdapterFileError, UnsupportedError, shortlist
 from lorakit.core.state import AdapterState
-from lorakit.formats.components import part_of
+from lorakit.formats.components import part_of, refuse_tables
 from lorakit.formats.content import Content, Options
 from lorakit.formats.flat import COMPONENTS, flatten, split_component, unflatten
-from lorakit.formats.pairs import alpha_numbers, by_module, update_of
+from lorakit.formats.pairs import alpha_numbers, by_module, put, update_of
 
 name = "kohya"
 FILE = "pytorch_lora_weights.safetensors"
@@ -54,13 +54,13 @@ def load(content: Content, modules: Collection[str] | None, options: Options) ->
         raise UnsupportedError(f"{where} holds {other!r}: {kind} is no low-rank pair.")
     alpha_numbers(content.tensors, ".alpha", where)
     state = AdapterState({}, origin={"metadata": dict(content.metadata)})
-    for key, parts in by_module(content.tensors, _SUFFIXES).items():
+    for key, parts in by_module(content.tensors, _SUFFIXES, where).items():
         if "?" in parts:
             raise AdapterFileError(f"{where} has a tensor {key!r}, which no kohya file has.")
         if "magnitude" in parts:
             _check_magnitude(key, parts, where)
             state.method = "dora"
-        state.low_rank[_path(key, modules, where)] = update_of(key, parts, where)
+        put(state.low_rank, _path(key, modules, where), update_of(key, parts, where), where)
     if state.method == "dora" and any(low.magnitude is None for low in state.low_rank.values()):
         raise UnsupportedError(f"{where} has magnitudes for some modules and not for others.")
     return state
@@ -78,7 +78,11 @@ def save(
     alphas = [state.scale(low) * low.rank for low in state.low_rank.values()]
     alpha = Counter(alphas).most_common(1)[0][0] if alphas else 1.0
     tensors: dict[str, Tensor] = {}
-    two = any(part_of(path, options)[0] == "text_encoder_2" for path in state.low_rank)
+    refuse_tables(state, name)
+    told = str(state.origin.get("metadata", {}).get("ss_base_model_version", ""))
+    two = "sdxl" in told or any(
+        part_of(path, options)[0] == "text_encoder_2" for path in state.low_rank
+    )
     for path, low in state.low_rank.items():
         key = _key(path, options, two=two)
         ones = [1] * len(low.kernel)
@@ -135,7 +139,7 @@ def _key(path: str, options: Options, *, two: bool) -> str:
 
 
 def _check_magnitude(key: str, parts: dict[str, Tensor], where: str) -> None:
-    rows = parts["B"].shape[0] if "B" in parts else 0
+    rows = len(parts["B"]) if "B" in parts and parts["B"].dim() else 0
     shape = parts["magnitude"].shape
     if shape[:1] != (rows,) or parts["magnitude"].numel() != rows:
         raise UnsupportedError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,7 +13,7 @@ from lorakit.core.inject import InjectReport, attach, check_addition
 from lorakit.core.registry import STRUCTURE, root_of
 from lorakit.core.site import Site
 from lorakit.core.state import AdapterState
-from lorakit.formats import FORMATS
+from lorakit.formats import FORMATS, peft
 from lorakit.formats.check import check_base, check_not_merged, check_state
 from lorakit.formats.components import fit
 from lorakit.formats.content import Options, read_content
@@ -72,26 +73,34 @@ def read_adapter(
     root = None if model is None else root_of(model)
     paths = None if root is None else own_modules(root)
     state = form.load(content, paths, chosen)
-    if paths is not None:
-        fit(state, paths, chosen, where)
+    part = None if paths is None else fit(state, paths, chosen, where)
     state.origin |= {"manifest": manifest, "format": form.name, "sha256": content.sha256}
     state.base = (manifest or {}).get("base") or state.base
     told = (manifest or {}).get("adapter", {}).get("method")
-    if told == LoRAFA.name and state.method == LoRA.name:  # the same on disk
+    if form is peft and told == LoRAFA.name and state.method == LoRA.name:  # the same on disk
         state.method = told
     if root is not None:
         what = (manifest or {}).get("adapter", {}).get("packed")
-        if what:
+        if what and form is peft:
             unpack(root, state, what, where)
-        _check(root, state, where, check_base=check_base)
+        recorded = _of_part((manifest or {}).get("base", {}).get("fingerprint"), part)
+        _check(root, state, where, recorded if check_base else None)
     return state
 
 
-def _check(root: nn.Module, state: AdapterState, where: str, *, check_base: bool) -> None:
+def _of_part(recorded: Any, part: str | None) -> Any:
+    """The fingerprint of one part of a pipeline, out of that of the whole."""
+    if part is None or not isinstance(recorded, dict):
+        return recorded
+    tensors = dict(recorded.get("tensors") or {})
+    inside = {n.removeprefix(f"{part}."): v for n, v in tensors.items() if n.startswith(f"{part}.")}
+    return {**recorded, "tensors": inside or tensors}
+
+
+def _check(root: nn.Module, state: AdapterState, where: str, recorded: Any) -> None:
     check_state(root, state, where)
     check_not_merged(root, state, where)
-    recorded = (state.origin["manifest"] or {}).get("base", {}).get("fingerprint")
-    if check_base and recorded is not None:
+    if recorded is not None:
         _check_base(root, recorded, where)
 
 

@@ -8,16 +8,18 @@ in) and B (out / n * k, rank); which k is not in the file. Alpha is not, either.
 from __future__ import annotations
 
 import io
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from lorakit.core.errors import AdapterFileError, UnsupportedError, shortlist
+from lorakit.core.errors import AdapterFileError, UnsupportedError
 from lorakit.core.state import AdapterState, LowRankState
 from lorakit.formats.content import Content, Options
 from lorakit.formats.pairs import by_module, update_of
+from lorakit.layers import geometry_of
 
 name = "loralib"
 FILE = "lora.pt"
@@ -29,25 +31,34 @@ def matches(content: Content) -> bool:
     return any(key.endswith(".lora_A") for key in content.tensors)
 
 
-def load(content: Content, modules: Collection[str] | None, options: Options) -> AdapterState:
+def load(
+    content: Content, modules: Mapping[str, nn.Module] | None, options: Options
+) -> AdapterState:
     """The adapter in a file; `options` say what it does not: alpha, and the enabled blocks."""
-    del modules
     where = content.where
     if options.alpha is None:
         raise AdapterFileError(
-            f"{where} is a file of loralib, which does not say its alpha. Pass alpha=..., as the "
-            "model was built with (lora_alpha)."
+            f"{where} is a file of loralib, which does not say its alpha. Pass alpha=..., as "
+            "the model was built with (lora_alpha), to lk.convert, or --alpha to lorakit convert."
         )
     state = AdapterState({})
-    for path, parts in by_module(content.tensors, _SUFFIXES).items():
+    for path, parts in by_module(content.tensors, _SUFFIXES, where).items():
         if "?" not in parts:
-            state.low_rank[path] = _update(path, parts, options, where)
+            layer = None if modules is None else modules.get(path)
+            state.low_rank[path] = _update(path, parts, options, layer, where)
             continue
         module, _, parameter = path.rpartition(".")
         if parameter == "bias":
             state.biases[module] = parts["?"]
         else:
             state.extras.setdefault(module, {})[parameter] = parts["?"]
+    whole = [path for path in state.low_rank if path in state.extras]
+    if whole:
+        raise UnsupportedError(
+            f"{where} has the whole weight of {whole[0]!r} beside its factors: a model that was "
+            "saved in eval mode has them merged, and they would act twice. Save "
+            "loralib.lora_state_dict(model) alone."
+        )
     for module in [module for module in state.biases if module in state.extras]:
         state.extras[module]["bias"] = state.biases.pop(module)
     state.bias = "all" if state.biases else "none"
@@ -59,11 +70,11 @@ def save(
 ) -> dict[str, bytes]:
     """The file. loralib has one alpha for all layers, so the scales must be the same."""
     del modules, options
-    alphas = sorted({state.scale(low) * low.rank for low in state.low_rank.values()})
-    if len(alphas) > 1:
+    alphas = sorted(state.scale(low) * low.rank for low in state.low_rank.values())
+    if alphas and not math.isclose(alphas[0], alphas[-1], rel_tol=1e-9):
         raise UnsupportedError(
-            f"loralib's readers know one alpha, and this adapter has {len(alphas)}: "
-            f"{shortlist(map(str, alphas))}. Convert to another format."
+            f"loralib's readers know one alpha, and this adapter has {alphas[0]:g} to "
+            f"{alphas[-1]:g}. Convert to another format."
         )
     tensors: dict[str, Tensor] = {}
     for path, low in state.low_rank.items():
@@ -83,12 +94,30 @@ def save(
     return {FILE: file.getvalue()}
 
 
-def _update(path: str, parts: dict[str, Tensor], options: Options, where: str) -> LowRankState:
+def _update(
+    path: str, parts: dict[str, Tensor], options: Options, layer: nn.Module | None, where: str
+) -> LowRankState:
     A, B = parts.get("A"), parts.get("B")
-    if A is None or B is None or A.dim() != 2 or B.dim() != 2 or A.shape[0] == B.shape[1]:
+    if A is None or B is None or A.dim() != 2 or B.dim() != 2:
+        return update_of(path, parts, where, alpha=options.alpha)
+    if A.shape[0] == B.shape[1] and not _one_block(path, B, options, layer, where):
         # A table's factors look like those of a linear layer: only the base can tell them apart.
         return replace(update_of(path, parts, where, alpha=options.alpha), geometry="")
     return _merged_linear(path, A, B, options, where)
+
+
+def _one_block(path: str, B: Tensor, options: Options, layer: nn.Module | None, where: str) -> bool:
+    """Whether this is a MergedLinear of which one block is enabled, which looks like a layer."""
+    blocks = options.enabled or ()
+    if len(blocks) < 2 or sum(blocks) != 1:
+        return False
+    geometry = None if layer is None else geometry_of(layer)
+    if layer is None or geometry is None:
+        raise AdapterFileError(
+            f"{where}: with one enabled block {path!r} may be a MergedLinear or a plain layer. "
+            "Pass the base model, which can tell."
+        )
+    return geometry.size(layer)[1] == len(B) * len(blocks)
 
 
 def _merged_linear(path: str, A: Tensor, B: Tensor, options: Options, where: str) -> LowRankState:

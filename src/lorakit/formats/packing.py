@@ -47,18 +47,22 @@ def packed(state: AdapterState) -> AdapterState:
 
 def unpack(root: nn.Module, state: AdapterState, what: Packed, where: str) -> None:
     """Bring targets that a manifest describes back into their own form, in place."""
-    by_path: dict[str, list[str]] = {}
-    for target in what:
-        by_path.setdefault(split_target(target)[0], []).append(target)
     try:
+        by_path: dict[str, list[str]] = {}
+        for target in dict(what):
+            by_path.setdefault(split_target(target)[0], []).append(target)
         for path, targets in by_path.items():
             low = state.low_rank.pop(path)
             state.low_rank.update(_unpack(root, low, {t: what[t] for t in targets}, state.rslora))
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, PlanError) as error:
+    except (*_ODD, PlanError) as error:
         raise AdapterFileError(
             f"{where}: what lorakit.json says of its parts and anchors does not fit its tensors "
             f"({error}). Fetch the adapter again, or delete lorakit.json to load plain factors."
         ) from error
+
+
+# What a manifest of any content can make of the arithmetic.
+_ODD = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 def _scale(alpha: float, rank: int, rslora: bool) -> float:
@@ -67,10 +71,14 @@ def _scale(alpha: float, rank: int, rslora: bool) -> float:
 
 def _join(lows: list[LowRankState], rslora: bool) -> LowRankState:
     first, rank, column = lows[0], sum(low.rank for low in lows), 0
-    B = first.B.new_zeros(first.width, rank)
-    for low in lows:
+    ratios = [_ratio(low, first, rslora) for low in lows]
+    # A product by another ratio is rounded; in float64 that can be undone to the same float32.
+    exact = all(math.frexp(abs(ratio))[0] == 0.5 for ratio in ratios)
+    dtype = first.B.dtype if exact else torch.float64
+    B = first.B.new_zeros(first.width, rank, dtype=dtype)
+    for low, ratio in zip(lows, ratios):
         assert low.outputs is not None
-        B[low.outputs, column : column + low.rank] = low.B * _ratio(low, first, rslora)
+        B[low.outputs, column : column + low.rank] = low.B.to(dtype) * ratio
         column += low.rank
     grown = rank / first.rank
     alpha = first.alpha * (math.sqrt(grown) if rslora else grown)
@@ -109,10 +117,17 @@ def _unpack(
         )
     if column != low.rank or left.any():
         raise ValueError("rank or blocks differ")
+    first, rank = next(iter(found.values())), int(next(iter(entries.values()))["rank"])
+    scales_agree = math.isclose(
+        _scale(first.alpha, rank, rslora), _scale(low.alpha, low.rank, rslora), rel_tol=1e-6
+    )
+    if not scales_agree:
+        raise ValueError("alpha differs")
     ranks = {target: int(entry["rank"]) for target, entry in entries.items()}
     scales = {target: _scale(own.alpha, ranks[target], rslora) for target, own in found.items()}
     for target, own in found.items():
-        own.B = own.B / (scales[target] / next(iter(scales.values())))
+        ratio = scales[target] / next(iter(scales.values()))
+        own.B = (own.B / ratio).to(low.A.dtype)
         rank = ranks[target]
         if entries[target]["anchored"]:
             own.anchor = own.A[rank:].clone(), -own.B[:, rank:]

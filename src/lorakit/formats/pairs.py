@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from torch import Tensor
@@ -12,19 +13,34 @@ from lorakit.core.state import LowRankState
 Suffixes = Mapping[str, str]  # the end of a key -> "A", "B", "alpha", "magnitude"
 
 
-def by_module(tensors: Mapping[str, Tensor], suffixes: Suffixes) -> dict[str, dict[str, Tensor]]:
+def by_module(
+    tensors: Mapping[str, Tensor], suffixes: Suffixes, where: str
+) -> dict[str, dict[str, Tensor]]:
     """The tensors of each module, by what they are; keys without a known end under their own."""
     found: dict[str, dict[str, Tensor]] = {}
     for key, value in tensors.items():
-        suffix = next((end for end in suffixes if key.endswith(end)), None)
-        if suffix is None:
-            found.setdefault(key, {})["?"] = value
-        else:
-            found.setdefault(key.removesuffix(suffix), {})[suffixes[suffix]] = value
+        suffix = next((end for end in suffixes if key.endswith(end)), "")
+        kind = suffixes.get(suffix, "?")
+        parts = found.setdefault(key.removesuffix(suffix), {})
+        if kind in parts:
+            raise AdapterFileError(
+                f"{where} has {key!r} in two forms, so one would be lost. Fetch it again, or save "
+                "it with one tool."
+            )
+        parts[kind] = value
     return found
 
 
-def update_of(module: str, parts: Mapping[str, Tensor], where: str, *, alpha: float | None = None):
+def put(low_rank: dict[str, LowRankState], path: str, low: LowRankState, where: str) -> None:
+    """Add an update, or `AdapterFileError` where the path has one already."""
+    if path in low_rank:
+        raise AdapterFileError(f"{where} has two updates for {path!r}, so one would be lost.")
+    low_rank[path] = low
+
+
+def update_of(
+    module: str, parts: Mapping[str, Tensor], where: str, *, alpha: float | None = None
+) -> LowRankState:
     """The update of one module; without any alpha it is the rank, so that the scale is 1."""
     missing = [name for name in "AB" if name not in parts]
     if missing:
@@ -36,7 +52,13 @@ def update_of(module: str, parts: Mapping[str, Tensor], where: str, *, alpha: fl
         B = B.flatten(1)  # files of one-point convolutions have either form
     if B.dim() == 2 and A.dim() > 2:
         B = B.view(*B.shape, *[1] * (A.dim() - 2))
-    if A.dim() != B.dim() or A.dim() not in (2, 3, 4, 5) or set(B.shape[2:]) - {1}:
+    if (
+        not A.numel()
+        or not B.numel()
+        or A.dim() != B.dim()
+        or A.dim() not in (2, 3, 4, 5)
+        or set(B.shape[2:]) - {1}
+    ):
         raise UnsupportedError(
             f"{where}: {module!r} has A {tuple(A.shape)} and B {tuple(B.shape)}; supported are two "
             "matrices, or those of a convolution, where B has a kernel of one point."
@@ -46,7 +68,14 @@ def update_of(module: str, parts: Mapping[str, Tensor], where: str, *, alpha: fl
             f"{where}: {module!r} has A {tuple(A.shape)} and B {tuple(B.shape)}, whose ranks "
             "differ: the file is damaged. Fetch it again."
         )
-    own = float(parts["alpha"]) if "alpha" in parts else alpha or float(A.shape[0])
+    own = float(A.shape[0]) if alpha is None else alpha
+    if "alpha" in parts:
+        own = float(parts["alpha"])
+        if alpha is not None and not math.isclose(own, alpha, rel_tol=1e-6):
+            raise AdapterFileError(
+                f"{where} gives {module!r} the alpha {own:g} in a tensor and {alpha:g} in its "
+                "metadata. They are not of one adapter."
+            )
     if own == 0:
         raise AdapterFileError(f"{where}: alpha of {module!r} is 0, so it does nothing.")
     magnitude = parts.get("magnitude")

@@ -211,9 +211,10 @@ def _place(path: str, value: Tensor, config: PeftConfig, state: AdapterState, wh
     if inside and module in state.low_rank and parameter in ("weight", "bias"):
         if parameter == "bias" and config.bias != "none":
             state.biases[module] = value
-        else:
+            return
+        if parameter == "weight":
             _carry(state, module, value)
-        return
+            return
     parts = path.split(".")
     for end in range(1, len(parts)):
         module = ".".join(parts[:end])

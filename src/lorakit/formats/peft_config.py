@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,7 @@ from lorakit.core.errors import AdapterFileError, UnsupportedError, did_you_mean
 from lorakit.formats.expression import fullmatch
 
 CONFIG = "adapter_config.json"
+_PATH = re.compile(r"\^[A-Za-z0-9_.]+")
 
 # Keys of PEFT 0.6 to 0.21 that do not change what a trained adapter computes.
 HARMLESS = {
@@ -112,7 +114,9 @@ def parse_config(raw: dict[str, Any], where: str) -> PeftConfig:
         rank_pattern={k: _rank(v, where, k) for k, v in _table(raw, where, "rank_pattern")},
         alpha_pattern={k: _number(v, where, k) for k, v in _table(raw, where, "alpha_pattern")},
         layers=None if layers is None else _layers(layers, where),
-        layers_pattern=(pattern,) if isinstance(pattern, str) else tuple(pattern),
+        layers_pattern=(pattern,)
+        if isinstance(pattern, str)
+        else _list(pattern or None, where, "layers_pattern"),
         base=_text(raw, where, "base_model_name_or_path"),
         task=_text(raw, where, "task_type"),
     )
@@ -142,7 +146,14 @@ def _refuse_unsupported(raw: dict[str, Any], where: str) -> None:
 
 def _by_pattern(table: dict[str, Any], path: str, default: Any) -> Any:
     for pattern, value in table.items():
-        if pattern == path or fullmatch(rf"(.*\.)?({pattern})", path):
+        # Most patterns are `^` and a path, as PEFT and lorakit write them: no need to compile it.
+        if _PATH.fullmatch(pattern):
+            same = len(pattern) == len(path) + 1 and all(
+                mine in (".", char) for mine, char in zip(pattern[1:], path)
+            )
+            if same:
+                return value
+        elif pattern == path or fullmatch(rf"(.*\.)?({pattern})", path):
             return value
     return default
 

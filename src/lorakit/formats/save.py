@@ -22,6 +22,7 @@ from lorakit.formats.content import Options
 from lorakit.formats.files import keeps_from, why_not_replace
 from lorakit.formats.load import own_modules
 from lorakit.formats.packing import described, packed
+from lorakit.formats.proof import compare, holdable
 
 # The endings of transformers' classes, and PEFT's words for what they are for.
 _TASKS = {
@@ -50,7 +51,16 @@ def save(
         raise SaveError(
             f"format={format!r}; known are {', '.join(known)}.{did_you_mean(format, known)}"
         )
-    return put_files(folder, adapter_files(model, the_adapter(model, name), form=form, run=run))
+    label = the_adapter(model, name)
+    files = adapter_files(model, label, form=form, run=run)
+
+    def prove(written: Path) -> dict[str, bytes]:
+        if form is not peft:  # another's format: what it makes of the adapter is looked at
+            root = root_of(model)
+            compare(packed(capture(root, label)), form, written, Options(), own_modules(root))
+        return {}
+
+    return put_files(folder, files, prove)
 
 
 def put_files(
@@ -91,8 +101,11 @@ def adapter_files(
     state = capture(root, name)
     _check_finite(state, name)
     state.base = base_identity(root, state)
-    files = form.save(packed(state), own_modules(root), Options())
-    proof = manifest.write(files, base=state.base, adapter=summary(state), run=run)
+    plain, _ = holdable(packed(state), form.name)
+    files = form.save(plain, own_modules(root), Options())
+    # Only PEFT's folder is brought back into the form that the model has it in.
+    told = summary(state if form is peft else plain)
+    proof = manifest.write(files, base=state.base, adapter=told, run=run)
     return {**files, manifest.MANIFEST: proof}
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lorakit.core.errors import AdapterFileError, shortlist
 
+_WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -65,6 +66,9 @@ def check_tensors(tensors: dict[str, Tensor], where: str) -> dict[str, Tensor]:
     """The tensors in the order of their names, each one floating-point and finite."""
     if not tensors:
         raise AdapterFileError(f"{where} holds no tensors. Fetch or save the adapter again.")
+    # Some tools write the alpha of a module as a whole number.
+    whole = [k for k, v in tensors.items() if k.endswith(".alpha") and v.dtype in _WHOLE]
+    tensors = {**tensors, **{key: tensors[key].float() for key in whole}}
     odd = [f"{key} ({value.dtype})" for key, value in tensors.items() if value.dtype not in FLOATS]
     if odd:
         raise AdapterFileError(

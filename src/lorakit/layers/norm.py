@@ -16,15 +16,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lorakit.core.update import Call, Parameters, Update, first_input
+from lorakit.core.update import Call, Parameters, Update, first_input, with_values
 
 _PLAIN = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
 def is_norm(layer: nn.Module) -> bool:
     """Whether the layer is a norm of a known type that has a scale."""
-    known = type(layer) in _PLAIN or _is_rms(type(layer))
-    return known and isinstance(layer._parameters.get("weight"), nn.Parameter)
+    if not isinstance(layer._parameters.get("weight"), nn.Parameter):
+        return False
+    if type(layer) in _PLAIN:
+        return True
+    return _is_rms(type(layer)) and layer._parameters.keys() == {"weight"} and _is_linear(layer)
 
 
 @lru_cache(maxsize=256)
@@ -35,6 +38,26 @@ def _is_rms(kind: type) -> bool:
         and kind.__name__.endswith(("RMSNorm", "T5LayerNorm"))
         and len(inspect.signature(kind.forward).parameters) == 2  # self and x: no gate
     )
+
+
+_LINEAR: dict[type, bool] = {}
+
+
+def _is_linear(layer: nn.Module) -> bool:
+    """Whether the norm is linear in its scale, tried once for each class on numbers of its own."""
+    kind = type(layer)
+    if kind not in _LINEAR:
+        width = layer._parameters["weight"].shape  # type: ignore[union-attr]
+        numbers = torch.Generator().manual_seed(0)
+        x, one, two = (torch.randn(*width, generator=numbers) for _ in range(3))
+        try:
+            with torch.no_grad():
+                made = [with_values(layer, {"weight": w}).forward(x) for w in (one, two)]
+                change = _normalise(layer, x, {"weight": one - two})
+            _LINEAR[kind] = torch.allclose(made[0] - made[1], change, rtol=1e-3, atol=1e-4)
+        except (RuntimeError, TypeError, AttributeError, ValueError):
+            _LINEAR[kind] = False  # it wants more than an input: no norm that is known here
+    return _LINEAR[kind]
 
 
 class NormShift(Update):

@@ -40,7 +40,7 @@ class DoRA(LoRA):
         update = super()._known(form, low)
         assert isinstance(update, Directed)
         assert low.magnitude is not None
-        update.magnitude.data = low.magnitude.to(form.device, self.dtype, copy=True)
+        update.magnitude.data = low.magnitude.to(update.magnitude, copy=True)
         return update
 
 
@@ -49,7 +49,7 @@ class Directed(LowRank):
 
     def __init__(self, layer: nn.Module, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self.magnitude = nn.Parameter(self.norm(layer).to(self.A.dtype))
+        self.magnitude = nn.Parameter(self.norm(layer))  # never narrower than float32
 
     def act(self, layer: nn.Module, call: Call, output: Tensor, rows: Tensor | None) -> Tensor:
         x, base = first_input(call), call.output
@@ -74,12 +74,15 @@ class Directed(LowRank):
 
         |w + s b A|^2 = |w|^2 + 2 s b (A w) + s^2 b (A A^T) b, for a row w of W and b of B.
         """
-        W, A, B = self.geometry.matrix(layer).float(), self.A.float(), self.B.float()
+        W = self.geometry.matrix(layer)
+        dtype = torch.promote_types(W.dtype, torch.float32)
+        W, A, B = W.to(dtype), self.A.to(dtype), self.B.to(dtype)
         if self.anchor is not None:
             A0, B0 = self.anchor
-            A, B = torch.cat([A, A0.float()]), torch.cat([B, -B0.float()], 1)
-        both = (W @ A.T * B).sum(1)
-        own = (B @ (A @ A.T) * B).sum(1)
+            A, B = torch.cat([A, A0.to(dtype)]), torch.cat([B, -B0.to(dtype)], 1)
+        with torch.autocast(W.device.type, enabled=False):
+            both = (W @ A.T * B).sum(1)
+            own = (B @ (A @ A.T) * B).sum(1)
         square = W.square().sum(1) + 2 * self.scale * both + self.scale**2 * own
         return square.clamp_min(0).sqrt().clamp_min(_TINY)
 

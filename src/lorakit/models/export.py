@@ -23,6 +23,7 @@ from lorakit.core.registry import require_registry, root_of
 from lorakit.core.site import Site
 from lorakit.core.state import capture, digest
 from lorakit.formats.check import MERGED
+from lorakit.formats.packing import packed
 from lorakit.formats.save import the_adapter
 from lorakit.models.load import quiet
 
@@ -78,7 +79,7 @@ def export_merged(
 
 def _record(root: nn.Module, name: str) -> dict[str, Any]:
     entry = require_registry(root).entry(name)
-    return {"name": entry.name, "sha256": digest(capture(root, name))}
+    return {"name": entry.name, "sha256": digest(packed(capture(root, name)))}
 
 
 def _write(root: Any, folder: Path, held: list[dict[str, Any]]) -> None:

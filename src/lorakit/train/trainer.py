@@ -62,8 +62,9 @@ class AdapterTrainer(Trainer):
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """The optimiser of the arguments; with LoRA+, its groups parted by learning rate."""
+        fresh = self.optimizer is None
         optimizer = super().create_optimizer(model)
-        if self.lora_plus != 1:
+        if self.lora_plus != 1 and fresh:
             fast = {id(p) for p in zero_started(self.adapted)}
             for group in list(optimizer.param_groups):
                 own = [p for p in group["params"] if id(p) in fast]
