@@ -321,6 +321,19 @@ def bomb() -> bytes:
     return file.getvalue()
 
 
+def program(code: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("x/data.pkl", code)
+    return file.getvalue()
+
+
+def deep_keys() -> bytes:
+    """A dictionary whose key takes longer to hash than anyone lives."""
+    doubled = b"".join(b"h\x00h\x00\x86q\x00" for _ in range(60))
+    return program(b"\x80\x02)q\x00" + doubled + b"}h\x00K\x01s.")
+
+
 PICKLES = {
     "code": (saved(Evil()), "more than tensors"),
     "code beside tensors": (saved({"a": torch.ones(2), "b": Evil()}), "more than tensors"),
@@ -328,12 +341,17 @@ PICKLES = {
     "nothing": (b"", "no file of torch.save"),
     "cut off": (saved({"a": torch.ones(100)})[:-50], "no file of torch.save"),
     "a bomb": (bomb(), "more than it is"),
+    "memory": (program(b"\x80\x02c__builtin__\nbytearray\nJ\x00\x00\x00\x70\x85R."), "bytearray"),
+    "deep keys": (deep_keys(), "key of type tuple"),
+    "no end": (program(b"\x80\x02}"), "damaged"),
+    "no program": (program(b""), "damaged"),
+    "an empty stack": (program(b"\x80\x020."), "more than tensors|damaged"),
     "a number": (saved(7), "holds a int"),
-    "a number beside tensors": (saved({"a": torch.ones(2), "b": 7}), "more than plain tensors"),
-    "a huge view": (saved({"a": torch.ones(1).expand(10**6, 10**6)}), "more than plain tensors"),
-    "sparse": (saved({"a": torch.eye(3).to_sparse()}), "more than plain tensors"),
-    "on no device": (saved({"a": torch.ones(2, device="meta")}), "more than plain tensors"),
-    "keys that are numbers": (saved({1: torch.ones(2)}), "more than plain tensors"),
+    "a number beside tensors": (saved({"a": torch.ones(2), "b": 7}), "more than tensors"),
+    "a huge view": (saved({"a": torch.ones(1).expand(10**6, 10**6)}), "more values than"),
+    "sparse": (saved({"a": torch.eye(3).to_sparse()}), "more than tensors"),
+    "on no device": (saved({"a": torch.ones(2, device="meta")}), "more than tensors"),
+    "keys that are numbers": (saved({1: torch.ones(2)}), "key of type int"),
 }
 
 
@@ -557,3 +575,39 @@ def test_the_first_text_encoder_of_two_keeps_its_prefix(tmp_path):
     lk.convert(file, tmp_path / "b", to="kohya")
     assert all(key.startswith("lora_te1_") for key in safetensors.torch.load_file(
         tmp_path / "b" / "pytorch_lora_weights.safetensors"))  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(code=st.binary(max_size=60))
+def test_no_program_does_more_than_fail(code):
+    with pytest.raises(AdapterFileError):
+        read_pickle(program(b"\x80\x02" + code), "x.pt")
+
+
+@settings(max_examples=300, deadline=None)
+@given(place=st.integers(0, 10**6), byte=st.integers(0, 255))
+def test_a_changed_byte_is_an_error_or_a_tensor(place, byte):
+    data = bytearray(saved({"a": torch.arange(6.0).view(2, 3), "b": torch.ones(2).half()}))
+    data[place % len(data)] = byte
+    try:
+        found = read_pickle(bytes(data), "x.pt")
+    except AdapterFileError:
+        return
+    assert all(isinstance(value, torch.Tensor) for value in found.values())
+
+
+def test_every_form_of_torch_save_is_read():
+    values = torch.arange(12.0).view(3, 4)
+    tensors = {
+        "plain": values, "view": values[1:, ::2], "turned": values.T, "half": values.half(),
+        "wide": values.double(), "brain": values.bfloat16(), "parameter": nn.Parameter(values),
+        "number": torch.tensor(3.0), "none": torch.empty(0, 4),
+    }  # fmt: skip
+    for held in (tensors, {"state_dict": tensors}, nn.Linear(2, 3).state_dict()):
+        found = read_pickle(saved(held), "x.pt")
+        expected = held.get("state_dict", held)
+        assert found.keys() == expected.keys()
+        for key, value in expected.items():
+            assert torch.equal(found[key], value.detach())
+            assert found[key].dtype == value.dtype
+    assert list(read_pickle(saved([values, values]), "x.pt")) == ["0", "1"]
