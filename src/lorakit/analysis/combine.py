@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,32 +29,22 @@ from lorakit.core.fingerprint import conflict
 from lorakit.core.state import AdapterState, LowRankState
 from lorakit.formats.load import read_adapter
 from lorakit.formats.packing import packed
+from lorakit.formats.proof import Written
 from lorakit.formats.save import write_adapter
 
 HOW = ("exact", "svd", "ties", "dare")
 
 
 @dataclass(frozen=True)
-class Combination:
+class Combination(Written):
     """What was made: per module its rank, and the relative error against the target of the method.
 
     For "exact" and "svd" the target is the weighted sum; for "ties" and "dare" what they make of
     the dense changes.
     """
 
-    folder: str
     how: str
     ranks: dict[str, int]
-    errors: dict[str, float]
-
-    @property
-    def largest(self) -> float:
-        """The largest error of any module."""
-        return max(self.errors.values(), default=0.0)
-
-    def as_dict(self) -> dict[str, Any]:
-        """The combination as JSON."""
-        return {**asdict(self), "largest": self.largest}
 
     def __str__(self) -> str:
         low, high = min(self.ranks.values(), default=0), max(self.ranks.values(), default=0)
@@ -100,7 +90,7 @@ def combine(
         state, errors = _combined(states, shares, how, rank, density, seed)
     folder = write_adapter(state, Path(out), about)
     ranks = {path: low.rank for path, low in state.low_rank.items()}
-    return Combination(str(folder), how, ranks, errors)
+    return Combination(str(folder), errors, how, ranks)
 
 
 def _combined(

@@ -4,36 +4,25 @@ from __future__ import annotations
 
 import heapq
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from lorakit.analysis.combine import check_linear
 from lorakit.analysis.factored import Spectrum
 from lorakit.core.errors import PlanError
 from lorakit.formats.load import read_adapter
 from lorakit.formats.packing import packed
+from lorakit.formats.proof import Written
 from lorakit.formats.save import write_adapter
 
 
 @dataclass(frozen=True)
-class Resized:
+class Resized(Written):
     """Ranks before and after, the parameters after, and the relative error of each module."""
 
-    folder: str
     before: dict[str, int]
     ranks: dict[str, int]
-    errors: dict[str, float]
     parameters: int
-
-    @property
-    def largest(self) -> float:
-        """The largest error of any module."""
-        return max(self.errors.values(), default=0.0)
-
-    def as_dict(self) -> dict[str, Any]:
-        """The result as JSON."""
-        return {**asdict(self), "largest": self.largest}
 
     def __str__(self) -> str:
         return (
@@ -75,7 +64,7 @@ def resize(
     folder = write_adapter(small, Path(out))
     before = {path: low.rank for path, low in state.low_rank.items()}
     size = sum(low.A.numel() + low.B.numel() for low in low_rank.values())
-    return Resized(str(folder), before, ranks, errors, size)
+    return Resized(str(folder), errors, before, ranks, size)
 
 
 def budgeted(spectra: dict[str, Spectrum], params: int) -> dict[str, int]:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -22,33 +21,19 @@ from lorakit.formats.components import part_of
 from lorakit.formats.content import Options
 from lorakit.formats.load import own_modules, read_adapter
 from lorakit.formats.packing import packed
-from lorakit.formats.proof import compare, holdable
+from lorakit.formats.proof import Written, compare, holdable
 from lorakit.formats.save import put_files, summary
 
 
 @dataclass(frozen=True)
-class Proof:
-    """What a conversion did: the relative error of every module's change, and what was left out.
-
-    The error is |D' - D| / |D| (Frobenius), D being scale * B A before and D' after.
-    """
+class Proof(Written):
+    """What a conversion did, and what it left out."""
 
     source: str
-    folder: str
     from_format: str
     to_format: str
-    errors: dict[str, float]
     dropped: tuple[str, ...]
     sha256: str
-
-    @property
-    def largest(self) -> float:
-        """The largest error of any module."""
-        return max(self.errors.values(), default=0.0)
-
-    def as_dict(self) -> dict[str, Any]:
-        """The proof as JSON."""
-        return {**asdict(self), "largest": self.largest}
 
     def __str__(self) -> str:
         lines = [
@@ -88,10 +73,14 @@ def convert(
 
     def prove(written: Path) -> dict[str, bytes]:
         proof = Proof(
-            os.fspath(source), str(Path(out).expanduser().resolve()), state.origin["format"],
-            form.name, compare(plain, form, written, options, modules), dropped,
-            state.origin["sha256"],
-        )  # fmt: skip
+            str(Path(out).expanduser().resolve()),
+            compare(plain, form, written, options, modules),
+            source=os.fspath(source),
+            from_format=state.origin["format"],
+            to_format=form.name,
+            dropped=dropped,
+            sha256=state.origin["sha256"],
+        )
         proofs.append(proof)
         about = {
             "format": proof.from_format, "sha256": proof.sha256, "dropped": list(dropped),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,28 @@ from lorakit.formats.components import part_of
 from lorakit.formats.content import Options, read_content
 
 TOLERANCE = 1e-6  # of the size of a module's change: what rounding of float32 may cost
+
+
+@dataclass(frozen=True)
+class Written:
+    """An adapter that was made out of others: its folder, and the relative error of each module.
+
+    The error is |D' - D| / |D| (Frobenius) of the change D that was wanted and the one there is.
+    """
+
+    folder: str
+    errors: dict[str, float]
+
+    @property
+    def largest(self) -> float:
+        """The largest error of any module."""
+        return max(self.errors.values(), default=0.0)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it as JSON."""
+        return {**asdict(self), "largest": self.largest}
+
+
 _HOLDS_WHOLE = ("peft", "vllm", "loralib")  # formats with a place for modules trained in full
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from lorakit.core.registry import root_of
 from lorakit.core.site import own_parameters
 from lorakit.core.state import AdapterState, LowRankState
 from lorakit.core.update import with_values
+from lorakit.formats.proof import Written
 from lorakit.formats.save import write_adapter
 from lorakit.layers import geometry_of
 from lorakit.layers.norm import is_norm
@@ -35,24 +36,13 @@ Model = nn.Module | str | os.PathLike
 
 
 @dataclass(frozen=True)
-class Extracted:
+class Extracted(Written):
     """Ranks, and the relative error of each layer's change; what changed and was left out."""
 
-    folder: str
     ranks: dict[str, int]
-    errors: dict[str, float]
     whole: list[str]
     parameters: int
     dropped: list[str] = field(default_factory=list)
-
-    @property
-    def largest(self) -> float:
-        """The largest error of any layer."""
-        return max(self.errors.values(), default=0.0)
-
-    def as_dict(self) -> dict[str, Any]:
-        """The result as JSON."""
-        return {**asdict(self), "largest": self.largest}
 
     def __str__(self) -> str:
         lines = [
@@ -115,7 +105,7 @@ def extract(
     folder = write_adapter(state, Path(out))
     size = sum(value.numel() for value in state.tensors().values())
     found = {path: low.rank for path, low in state.low_rank.items()}
-    return Extracted(str(folder), found, errors, [*state.extras, *state.biases], size, dropped)
+    return Extracted(str(folder), errors, found, [*state.extras, *state.biases], size, dropped)
 
 
 class _Files:
