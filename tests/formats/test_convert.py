@@ -382,7 +382,6 @@ def test_a_pickle_is_read_by_convert_alone(tmp_path):
         lambda t: t.update({"K.lora_up.weight": torch.ones(6, 3)}),
         lambda t: t.update({"K.alpha": torch.ones(2)}),
         lambda t: t.update({"K.alpha": torch.tensor(0.0)}),
-        lambda t: t.update({"K.lora_mid.weight": torch.ones(4, 4, 3, 3)}),
         lambda t: t.update({"lora_unet_x.hada_w1_a": torch.ones(2, 2)}),
         lambda t: t.update({"K.dora_scale": torch.ones(1, 8)}),
         lambda t: t.update({"stray": torch.ones(1)}),

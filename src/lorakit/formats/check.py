@@ -40,6 +40,8 @@ def check_state(root: nn.Module, state: AdapterState, where: str) -> None:
         kernel = geometry.kernel(layer)
         if set(kernel) <= {1} and set(low.kernel) <= {1}:
             low.kernel = kernel  # a convolution of one point is written either way
+        if not low.geometry and not low.kernel:
+            low.kernel = kernel  # the file has flattened it
         if embeds[0] != embeds[1] or kernel != low.kernel:
             kernel = f" with the kernel {low.kernel}" if low.kernel else ""
             raise BaseMismatchError(

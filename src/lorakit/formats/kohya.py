@@ -2,7 +2,8 @@
 
 A module `unet.down_blocks.0...to_q` is `lora_unet_down_blocks_0_..._to_q`, with `lora_down.weight`
 A (rank, in) or (rank, in, *kernel), `lora_up.weight` B (out, rank) or (out, rank, 1, ...), `alpha`,
-one number, and `dora_scale` (out, 1, ...). A missing alpha is the rank.
+one number, and `dora_scale` (out, 1, ...). A missing alpha is the rank. LyCORIS adds products that
+are read as factors of the same change.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from lorakit.core.errors import AdapterFileError, UnsupportedError, shortlist
 from lorakit.core.state import AdapterState
+from lorakit.formats import lycoris
 from lorakit.formats.components import part_of, refuse_tables
 from lorakit.formats.content import Content, Options
 from lorakit.formats.flat import COMPONENTS, flatten, split_component, unflatten
@@ -31,16 +33,14 @@ _SUFFIXES = {
 }
 # Ends of keys of other kinds of update, and what to call them.
 _OTHERS = {
-    ".lora_mid.weight": "LoCon with a middle factor", ".hada_w1_a": "LoHa", ".lokr_w1": "LoKr",
-    ".lokr_w1_a": "LoKr", ".lokr_w2": "LoKr", ".lokr_w2_a": "LoKr", ".oft_blocks": "OFT",
-    ".diff": "a full difference", ".diff_b": "a difference of a bias", ".w_norm": "a norm",
-    ".b_norm": "a norm", ".on_input": "IA3",
+    ".oft_blocks": "OFT", ".diff": "a full difference", ".diff_b": "a difference of a bias",
+    ".w_norm": "a norm", ".b_norm": "a norm", ".on_input": "IA3",
 }  # fmt: skip
 
 
 def matches(content: Content) -> bool:
     """Whether the tensors have kohya's names."""
-    ends = (".lora_down.weight", *_OTHERS)
+    ends = (".lora_down.weight", *lycoris.SUFFIXES, *_OTHERS)
     return any(key.endswith(ends) and split_component(key) for key in content.tensors)
 
 
@@ -54,13 +54,17 @@ def load(content: Content, modules: Collection[str] | None, options: Options) ->
         raise UnsupportedError(f"{where} holds {other!r}: {kind} is no low-rank pair.")
     alpha_numbers(content.tensors, ".alpha", where)
     state = AdapterState({}, origin={"metadata": dict(content.metadata)})
-    for key, parts in by_module(content.tensors, _SUFFIXES, where).items():
-        if "?" in parts:
+    for key, parts in by_module(content.tensors, {**_SUFFIXES, **lycoris.SUFFIXES}, where).items():
+        path = None if "?" in parts else _path(key, modules, where)
+        if path is not None and lycoris.is_product(parts):
+            put(state.low_rank, path, lycoris.update_of(key, parts, where), where)
+            continue
+        if path is None:
             raise AdapterFileError(f"{where} has a tensor {key!r}, which no kohya file has.")
         if "magnitude" in parts:
             _check_magnitude(key, parts, where)
             state.method = "dora"
-        put(state.low_rank, _path(key, modules, where), update_of(key, parts, where), where)
+        put(state.low_rank, path, update_of(key, parts, where), where)
     if state.method == "dora" and any(low.magnitude is None for low in state.low_rank.values()):
         raise UnsupportedError(f"{where} has magnitudes for some modules and not for others.")
     return state
