@@ -5,7 +5,8 @@
 - LoKr is a Kronecker product W1 x W2; with W = B A for both it is (B1 x B2)(A1 x A2).
 - A Tucker core t (r, r, *kernel) goes into A: A_p[i, k] = sum_q t[p, q, k] b[q, i].
 
-Nothing is lost but the rounding of these products in float32. The ranks are high; `resize` cuts them.
+Nothing is lost but the rounding of these products in float32. The ranks are high: `resize` cuts
+them.
 """
 
 from __future__ import annotations
