@@ -69,6 +69,8 @@ def _update(parts: Mapping[str, Tensor]) -> LowRankState:
         dim = held[0] if held else 0  # two whole matrices have no scale
         shaped = parts.get("lokr_t2", parts.get("lokr_w2"))
         kernel = () if shaped is None else tuple(shaped.shape[2:])
+    if not A.numel() or not B.numel():
+        raise ValueError("a factor is empty")
     alpha = float(parts["alpha"]) if dim and "alpha" in parts else float(dim or 1)
     scale = alpha / (dim or 1) if dim else 1.0
     if not scale:
