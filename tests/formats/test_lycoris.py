@@ -133,6 +133,7 @@ def test_a_middle_factor_of_locon(tmp_path):
             lambda t: t.update(hada_w1_a=torch.ones(12, 0), hada_w1_b=torch.ones(0, 10)),
             AdapterFileError,
         ),
+        (lambda t: t.update(hada_w1_a=torch.tensor(1.0)), AdapterFileError),
         (lambda t: t.update(dora_scale=torch.ones(12, 1)), UnsupportedError),
         (lambda t: t.update(oft_blocks=torch.ones(2, 2)), UnsupportedError),
     ],

@@ -45,7 +45,7 @@ def update_of(module: str, parts: Mapping[str, Tensor], where: str) -> LowRankSt
         )
     try:
         return _update(parts)
-    except (KeyError, RuntimeError, ValueError, IndexError) as error:
+    except (LookupError, RuntimeError, TypeError, ValueError) as error:
         raise AdapterFileError(
             f"{where}: the factors of {module!r} do not go together ({error}). The file is damaged "
             "or not whole. Fetch it again."
@@ -69,8 +69,8 @@ def _update(parts: Mapping[str, Tensor]) -> LowRankState:
         dim = held[0] if held else 0  # two whole matrices have no scale
         shaped = parts.get("lokr_t2", parts.get("lokr_w2"))
         kernel = () if shaped is None else tuple(shaped.shape[2:])
-    if not A.numel() or not B.numel():
-        raise ValueError("a factor is empty")
+    if A.dim() != 2 or B.dim() != 2 or len(A) != B.shape[1] or not A.numel() or not B.numel():
+        raise ValueError("a factor is empty, or no matrix")
     alpha = float(parts["alpha"]) if dim and "alpha" in parts else float(dim or 1)
     scale = alpha / (dim or 1) if dim else 1.0
     if not scale:
