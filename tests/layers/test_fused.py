@@ -18,6 +18,9 @@ from lorakit.layers.fused import slices_of
 _small = {"vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2}
 _heads = {"num_attention_heads": 4, "intermediate_size": 48, "max_position_embeddings": 64}
 _gpt = {"vocab_size": VOCABULARY, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
+_falcon = {
+    "vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+}  # fmt: skip
 _grouped = {"num_key_value_heads": 2, "head_dim": 8, "pad_token_id": 0}
 CONFIGS = {
     "gpt2": lambda: tf.GPT2Config(**_gpt),
@@ -31,6 +34,11 @@ CONFIGS = {
     "mpt": lambda: tf.MptConfig(
         vocab_size=VOCABULARY, d_model=32, n_layers=2, n_heads=4, max_seq_len=64
     ),
+    "falcon, one key": lambda: tf.FalconConfig(**_falcon, multi_query=True),
+    "falcon, groups": lambda: tf.FalconConfig(
+        **_falcon, new_decoder_architecture=True, num_kv_heads=2
+    ),
+    "falcon, all heads": lambda: tf.FalconConfig(**_falcon, multi_query=False),
     "persimmon": lambda: tf.PersimmonConfig(**_small, **_heads),
     "modernbert": lambda: tf.ModernBertConfig(**_small, **_heads, pad_token_id=0),
     "phi3": lambda: tf.Phi3Config(**_small, **_heads, **_grouped),

@@ -88,6 +88,19 @@ def _multi_query(parent: Any, outputs: int) -> Slices:
     return _by_head("num_heads")(parent, outputs)
 
 
+def _falcon(parent: Any, outputs: int) -> Slices:
+    """Groups of queries, each with its key and value; or all queries before one key and value."""
+    width = parent.head_dim
+    if parent.new_decoder_architecture:
+        each = parent.num_heads // parent.num_kv_heads
+        index = torch.arange(outputs).view(-1, each + 2, width)
+        parts = {"q": index[:, :-2], "k": index[:, -2], "v": index[:, -1]}
+        return {part: rows.flatten() for part, rows in parts.items()}
+    if parent.multi_query:
+        return _blocks("qkv", [outputs - 2 * width, width, width])
+    return _by_head("num_heads")(parent, outputs)
+
+
 _RULES: dict[tuple[str, str], Callable[[Any, int], Slices]] = {
     ("gpt2", "c_attn"): _thirds,
     ("decision_transformer", "c_attn"): _thirds,
@@ -95,6 +108,7 @@ _RULES: dict[tuple[str, str], Callable[[Any, int], Slices]] = {
     ("mpt", "Wqkv"): _thirds,
     ("modernbert", "Wqkv"): _thirds,
     ("gpt_bigcode", "c_attn"): _multi_query,
+    ("falcon", "query_key_value"): _falcon,
     ("gpt_neox", "query_key_value"): _by_head("config.num_attention_heads"),
     ("gpt_neox_japanese", "query_key_value"): _by_head("num_attention_heads"),
     ("bloom", "query_key_value"): _by_head("num_heads"),

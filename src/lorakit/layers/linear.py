@@ -7,6 +7,9 @@ import math
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+# Linear layers by another name, whose forward is that of nn.Linear.
+_SAME = ("transformers.models.falcon.modeling_falcon.FalconLinear",)
+
 
 class LinearGeometry:
     """y += scale (x A^T) B^T, the update of a matrix product (Hu et al. 2021, equation 3)."""
@@ -15,8 +18,9 @@ class LinearGeometry:
     zero = "B"
 
     def accepts(self, layer: nn.Module) -> bool:
-        # Subclasses may read their weight in their own way: the type has to be the very one.
-        return type(layer) is nn.Linear
+        # Subclasses may read their weight in their own way: the type has to be a known one.
+        kind = type(layer)
+        return kind is nn.Linear or f"{kind.__module__}.{kind.__qualname__}" in _SAME
 
     def size(self, layer: nn.Module) -> tuple[int, int]:
         assert isinstance(layer, nn.Linear)
