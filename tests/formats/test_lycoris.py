@@ -134,6 +134,15 @@ def test_a_middle_factor_of_locon(tmp_path):
             AdapterFileError,
         ),
         (lambda t: t.update(hada_w1_a=torch.tensor(1.0)), AdapterFileError),
+        (lambda t: t.update(hada_t1=torch.ones(3, 3, 3)), AdapterFileError),
+        (
+            lambda t: (
+                t.clear(),
+                t.update(lokr((3, 3), first=False, second="tucker")),
+                t.update(lokr_w2=torch.ones(4, 5)),
+            ),
+            AdapterFileError,
+        ),
         (lambda t: t.update(dora_scale=torch.ones(12, 1)), UnsupportedError),
         (lambda t: t.update(oft_blocks=torch.ones(2, 2)), UnsupportedError),
     ],

@@ -11,6 +11,7 @@ them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -59,6 +60,8 @@ def _update(parts: Mapping[str, Tensor]) -> LowRankState:
         (A, B), dim = _tucker(parts["mid"], parts["B"].flatten(1).T, parts["A"].flatten(1)), 0
         kernel, dim = tuple(parts["mid"].shape[2:]), len(A)
     elif any(name.startswith("hada") for name in parts):
+        if ("hada_t1" in parts) != ("hada_t2" in parts):
+            raise ValueError("one product has a core and the other has none")
         one, two = (_hada(parts, place) for place in "12")
         (A, B), dim = _elementwise(one, two), parts["hada_w1_b"].shape[0]
         kernel = tuple(parts["hada_t1"].shape[2:]) if "hada_t1" in parts else ()
@@ -71,6 +74,8 @@ def _update(parts: Mapping[str, Tensor]) -> LowRankState:
         kernel = () if shaped is None else tuple(shaped.shape[2:])
     if A.dim() != 2 or B.dim() != 2 or len(A) != B.shape[1] or not A.numel() or not B.numel():
         raise ValueError("a factor is empty, or no matrix")
+    if 0 in kernel or A.shape[1] % math.prod(kernel):
+        raise ValueError("the kernel does not fit")
     alpha = float(parts["alpha"]) if dim and "alpha" in parts else float(dim or 1)
     scale = alpha / (dim or 1) if dim else 1.0
     if not scale:
@@ -88,6 +93,9 @@ def _hada(parts: Mapping[str, Tensor], place: str) -> Pair:
 def _kron(parts: Mapping[str, Tensor], place: str) -> Pair:
     whole = parts.get(f"lokr_w{place}")
     if whole is not None:
+        others = (f"lokr_w{place}_", f"lokr_t{place}")
+        if any(name.startswith(others) for name in parts):
+            raise ValueError(f"W{place} is there whole and in factors")
         matrix = whole.flatten(1)
         rows, columns = matrix.shape
         # One factor is the matrix, the other the identity on its shorter side.
