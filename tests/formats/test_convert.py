@@ -289,8 +289,11 @@ def test_any_adapter_survives_every_pair(ranks, alphas, shape, dtype, rslora):
         assert again.low_rank.keys() == low.keys()
         for path, own in low.items():
             scales = state.scale(own), again.scale(again.low_rank[path])
-            # Factors whose products cancel leave less than they lose.
-            assert relative_error(own, again.low_rank[path], scales) < 1e-5
+            # Rounding is of the factors' size, which may be far above that of their product.
+            size = float(own.A.double().norm() * own.B.double().norm())
+            product = float((own.B.double() @ own.A.double()).norm())
+            error = relative_error(own, again.low_rank[path], scales)
+            assert error * product <= 1e-6 * size
 
 
 def test_the_error_of_a_change_is_that_of_the_dense_product():

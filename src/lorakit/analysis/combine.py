@@ -18,6 +18,7 @@ from torch import Tensor
 
 from lorakit.analysis.factored import Spectrum
 from lorakit.core.errors import (
+    ODDITIES,
     AdapterFileError,
     BaseMismatchError,
     PlanError,
@@ -159,7 +160,7 @@ def _check_bases(states: list[AdapterState]) -> None:
     prints = [state.base["fingerprint"] for state in states if state.base.get("fingerprint")]
     try:
         found = next(filter(None, (conflict(prints[0], other) for other in prints[1:])), None)
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except ODDITIES as error:
         raise AdapterFileError(
             f"A base's fingerprint in a lorakit.json is damaged ({error!r}). Fetch the adapter "
             "again, or delete its lorakit.json."

@@ -74,6 +74,10 @@ class MissingExtraError(LorakitError):
     """An optional dependency that is not installed."""
 
 
+# What Python raises where values from a file are of another kind or size than they must be.
+ODDITIES = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
+
 def nearest(word: str, known: Iterable[str], count: int = 3) -> list[str]:
     """The `count` entries of `known` that look most like `word`, best first; case is ignored."""
     lowered: dict[str, str] = {}

@@ -76,12 +76,17 @@ class AdapterState:
 
     def scale(self, low: LowRankState) -> float:
         """The factor before B A: alpha / rank, or alpha / sqrt(rank) for rsLoRA."""
-        return low.alpha / (math.sqrt(low.rank) if self.rslora else low.rank)
+        return scale_of(low.alpha, low.rank, rslora=self.rslora)
 
     def anchors(self) -> dict[str, Tensor]:
         """The factors that updates started from and are measured against, which no one trains."""
         pairs = {path: low.anchor for path, low in self.low_rank.items() if low.anchor}
         return {f"{path} {n}": v for path, pair in pairs.items() for n, v in zip(_ANCHOR, pair)}
+
+
+def scale_of(alpha: float, rank: int, *, rslora: bool) -> float:
+    """Alpha / rank (Hu et al. 2021), or alpha / sqrt(rank) (Kalajdzievski 2023)."""
+    return alpha / math.sqrt(rank) if rslora else alpha / rank
 
 
 def capture(model: nn.Module, name: str) -> AdapterState:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from lorakit.core.errors import (
+    ODDITIES,
     AdapterFileError,
     BaseMismatchError,
     UnsupportedError,
@@ -70,14 +71,7 @@ def check_base(root: nn.Module, recorded: dict[str, Any], where: str) -> None:
     """Raise `BaseMismatchError` unless the model is the one that the manifest was written for."""
     try:
         found = difference(root, recorded)
-    except (
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ) as error:
+    except ODDITIES as error:
         raise AdapterFileError(
             f"{where}: the fingerprint of the base in lorakit.json is damaged ({error!r}). Fetch "
             "the adapter again, or delete lorakit.json to load it without proof."

@@ -57,7 +57,7 @@ def _update(parts: Mapping[str, Tensor]) -> LowRankState:
     parts = {name: value.float() for name, value in parts.items()}
     kernel: tuple[int, ...] = ()
     if "mid" in parts:
-        (A, B), dim = _tucker(parts["mid"], parts["B"].flatten(1).T, parts["A"].flatten(1)), 0
+        A, B = _tucker(parts["mid"], parts["B"].flatten(1).T, parts["A"].flatten(1))
         kernel, dim = tuple(parts["mid"].shape[2:]), len(A)
     elif any(name.startswith("hada") for name in parts):
         if ("hada_t1" in parts) != ("hada_t2" in parts):
@@ -76,8 +76,7 @@ def _update(parts: Mapping[str, Tensor]) -> LowRankState:
         raise ValueError("a factor is empty, or no matrix")
     if 0 in kernel or A.shape[1] % math.prod(kernel):
         raise ValueError("the kernel does not fit")
-    alpha = float(parts["alpha"]) if dim and "alpha" in parts else float(dim or 1)
-    scale = alpha / (dim or 1) if dim else 1.0
+    scale = float(parts["alpha"]) / dim if dim and "alpha" in parts else 1.0
     if not scale:
         raise ValueError("alpha is 0")
     flat = "" if not kernel else "convolution"

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from lorakit.core.errors import AdapterFileError, PlanError
+from lorakit.core.errors import ODDITIES, AdapterFileError, PlanError
 from lorakit.core.plan import split_target
-from lorakit.core.state import AdapterState, LowRankState
+from lorakit.core.state import AdapterState, LowRankState, scale_of
 from lorakit.layers.fused import outputs_of
 
 Packed = dict[str, dict[str, Any]]  # target -> its rank, alpha, and whether it is anchored
@@ -54,19 +54,11 @@ def unpack(root: nn.Module, state: AdapterState, what: Packed, where: str) -> No
         for path, targets in by_path.items():
             low = state.low_rank.pop(path)
             state.low_rank.update(_unpack(root, low, {t: what[t] for t in targets}, state.rslora))
-    except (*_ODD, PlanError) as error:
+    except (*ODDITIES, PlanError) as error:
         raise AdapterFileError(
             f"{where}: what lorakit.json says of its parts and anchors does not fit its tensors "
             f"({error}). Fetch the adapter again, or delete lorakit.json to load plain factors."
         ) from error
-
-
-# What a manifest of any content can make of the arithmetic.
-_ODD = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-
-
-def _scale(alpha: float, rank: int, rslora: bool) -> float:
-    return alpha / math.sqrt(rank) if rslora else alpha / rank
 
 
 def _join(lows: list[LowRankState], rslora: bool) -> LowRankState:
@@ -87,7 +79,9 @@ def _join(lows: list[LowRankState], rslora: bool) -> LowRankState:
 
 def _ratio(low: LowRankState, first: LowRankState, rslora: bool) -> float:
     """What the one scale of the joined layer leaves to B. Powers of two cost no rounding."""
-    return _scale(low.alpha, low.rank, rslora) / _scale(first.alpha, first.rank, rslora)
+    return scale_of(low.alpha, low.rank, rslora=rslora) / scale_of(
+        first.alpha, first.rank, rslora=rslora
+    )
 
 
 def _fold(low: LowRankState, rslora: bool) -> LowRankState:
@@ -119,12 +113,16 @@ def _unpack(
         raise ValueError("rank or blocks differ")
     first, rank = next(iter(found.values())), int(next(iter(entries.values()))["rank"])
     scales_agree = math.isclose(
-        _scale(first.alpha, rank, rslora), _scale(low.alpha, low.rank, rslora), rel_tol=1e-6
+        scale_of(first.alpha, rank, rslora=rslora),
+        scale_of(low.alpha, low.rank, rslora=rslora),
+        rel_tol=1e-6,
     )
     if not scales_agree:
         raise ValueError("alpha differs")
     ranks = {target: int(entry["rank"]) for target, entry in entries.items()}
-    scales = {target: _scale(own.alpha, ranks[target], rslora) for target, own in found.items()}
+    scales = {
+        target: scale_of(own.alpha, ranks[target], rslora=rslora) for target, own in found.items()
+    }
     for target, own in found.items():
         ratio = scales[target] / next(iter(scales.values()))
         own.B = (own.B / ratio).to(low.A.dtype)

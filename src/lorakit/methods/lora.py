@@ -19,7 +19,7 @@ from lorakit.core.inject import find_layers
 from lorakit.core.patterns import matches
 from lorakit.core.plan import check_rank, means, split_target
 from lorakit.core.site import Site, bare_copy, own_parameters
-from lorakit.core.state import AdapterState, LowRankState
+from lorakit.core.state import AdapterState, LowRankState, scale_of
 from lorakit.core.update import BiasShift, LowRank, Replacement, Update
 from lorakit.layers.form import Form, check_parts
 from lorakit.layers.norm import NormShift, is_norm
@@ -88,7 +88,7 @@ class LoRA:
 
     def scale(self, alpha: float, rank: int) -> float:
         """The factor before B A."""
-        return alpha / math.sqrt(rank) if self.rslora else alpha / rank
+        return scale_of(alpha, rank, rslora=self.rslora)
 
     def updates(self, root: nn.Module, plan: Mapping[str, int]) -> dict[str, dict[str, Update]]:
         """Fresh updates for a plan; nothing is put on the model."""
