@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -15,6 +16,8 @@ import torch
 import transformers
 
 torch.set_num_threads(1)
+# A line for each layer and step, to say that inputs are cast.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 transformers.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
 

@@ -55,6 +55,22 @@ CONFIGS = {
     "phi": lambda: tf.PhiConfig(vocab_size=VOCABULARY, **_plain),
     "phi3": lambda: tf.Phi3Config(vocab_size=VOCABULARY, pad_token_id=0, **_grouped),
 }  # fmt: skip
+EXPERTS = {
+    "mixtral": lambda: tf.MixtralConfig(
+        vocab_size=VOCABULARY, num_local_experts=4, num_experts_per_tok=2, **_grouped
+    ),
+    "qwen3_moe": lambda: tf.Qwen3MoeConfig(
+        vocab_size=VOCABULARY, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=24,
+        decoder_sparse_step=1, **_grouped
+    ),
+    "gpt_oss": lambda: tf.GptOssConfig(
+        vocab_size=VOCABULARY, num_local_experts=4, num_experts_per_tok=2, **_grouped
+    ),
+    "llama4": lambda: tf.Llama4TextConfig(
+        vocab_size=VOCABULARY, num_local_experts=4, num_experts_per_tok=1, intermediate_size_mlp=48,
+        attention_chunk_size=32, **_grouped
+    ),
+}  # fmt: skip
 IMAGES = {
     "resnet": lambda: tf.ResNetConfig(
         num_channels=3, embedding_size=8, hidden_sizes=[8, 16], depths=[1, 2], num_labels=5,
@@ -69,10 +85,13 @@ ENCODERS = ("bert", "roberta", "distilbert", "deberta-v2")
 SEQ2SEQ = ("t5", "t5-gated", "bart")
 
 
-def build(family: str, *, seed: int = 0, dtype: torch.dtype = torch.float32, head: str = "lm"):
+def build(
+    family: str, *, seed: int = 0, dtype: torch.dtype = torch.float32, head: str = "lm",
+    quantised: str = "",
+):  # fmt: skip
     """A tiny model in eval mode: `head` is "lm" (the family's own) or "classes" (three labels)."""
     torch.manual_seed(seed)
-    config = {**CONFIGS, **IMAGES}[family]()
+    config = {**CONFIGS, **EXPERTS, **IMAGES}[family]()
     if head == "classes":
         config.num_labels = 3
         auto = tf.AutoModelForSequenceClassification
@@ -90,7 +109,50 @@ def build(family: str, *, seed: int = 0, dtype: torch.dtype = torch.float32, hea
         parameter.data = parameter.data.to(dtype)
     if family in IMAGES:
         model.to(dtype)  # running means and variances have the dtype of their layer
+    if quantised:
+        quantise(model, quantised)
     return model.eval()
+
+
+def quantise(model, how: str) -> None:
+    """Put quantised layers in the place of a model's linear ones, but for its head."""
+    head = model.get_output_embeddings()
+    inside = {"score", "classifier"}
+    for path, layer in list(model.named_modules()):
+        plain = type(layer).__name__ in ("Linear", "Conv1D")
+        if not plain or layer is head or path.partition(".")[0] in inside:
+            continue
+        parent, _, leaf = path.rpartition(".")
+        setattr(model.get_submodule(parent), leaf, quantised_layer(layer, how))
+
+
+def quantised_layer(layer, how: str):
+    """A quantised layer of the same weight."""
+    weight = layer.weight.data.T if type(layer).__name__ == "Conv1D" else layer.weight.data
+    rows, columns = weight.shape
+    if how == "torchao-int8":
+        from torchao.quantization import Int8WeightOnlyConfig, quantize_
+
+        holder = torch.nn.Sequential(torch.nn.Linear(columns, rows, bias=False))
+        holder[0].weight = torch.nn.Parameter(weight.contiguous(), requires_grad=False)
+        holder[0].bias = layer.bias
+        quantize_(holder, Int8WeightOnlyConfig())
+        return holder[0]
+    import bitsandbytes as bnb
+
+    if how == "nf4":
+        made = bnb.nn.Linear4bit(columns, rows, bias=False, quant_type="nf4")
+        made.weight = bnb.nn.Params4bit(
+            weight.contiguous(), requires_grad=False, quant_type="nf4", module=made
+        )
+        made.support_avx512bf16_for_cpu = False  # as lorakit's loading does: see settle
+    else:
+        made = bnb.nn.Linear8bitLt(columns, rows, bias=False, has_fp16_weights=False, threshold=6.0)
+        made.weight = bnb.nn.Int8Params(
+            weight.contiguous(), requires_grad=False, has_fp16_weights=False
+        )
+    made.bias = layer.bias
+    return made.to("cpu")
 
 
 def inputs(model, *, rows: int = 2, length: int = 7, seed: int = 0) -> dict[str, torch.Tensor]:
@@ -114,8 +176,13 @@ def randomise(model, name: str, *, seed: int = 0, scale: float = 0.1) -> None:
 
     entry = require_registry(model).entry(name)
     generator = torch.Generator().manual_seed(seed)
+    shaken: set[int] = set()  # frozen factors of several layers may share their memory
     with torch.no_grad():
         for key, parameter in model.named_parameters():
-            if f".lora.{entry.id}." in key:
+            if f".lora.{entry.id}." not in key:
+                continue
+            memory = parameter.untyped_storage().data_ptr()
+            if memory not in shaken:
+                shaken.add(memory)
                 noise = torch.randn(parameter.shape, generator=generator) * scale
                 parameter.add_(noise.to(parameter))

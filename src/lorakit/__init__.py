@@ -13,10 +13,14 @@ __version__ = "0.1.0"
 # Public name -> the module that defines it. Sorted; a test keeps it complete.
 _PUBLIC = {
     "DoRA": "methods.dora",
+    "EVA": "methods.eva",
     "LoRA": "methods.lora",
     "LoRAFA": "methods.lora_fa",
+    "LoRAGA": "methods.lora_ga",
+    "LoftQ": "methods.loftq",
     "LorakitError": "core.errors",
     "Plan": "core.plan",
+    "VeRA": "methods.vera",
     "activate": "core.activate",
     "adapters": "core.inject",
     "combine": "analysis.combine",
@@ -57,9 +61,13 @@ if TYPE_CHECKING:
     from lorakit.formats.load import load as load
     from lorakit.formats.save import save as save
     from lorakit.methods.dora import DoRA as DoRA
+    from lorakit.methods.eva import EVA as EVA
     from lorakit.methods.inject import inject as inject
+    from lorakit.methods.loftq import LoftQ as LoftQ
     from lorakit.methods.lora import LoRA as LoRA
     from lorakit.methods.lora_fa import LoRAFA as LoRAFA
+    from lorakit.methods.lora_ga import LoRAGA as LoRAGA
+    from lorakit.methods.vera import VeRA as VeRA
     from lorakit.models.export import export_merged as export_merged
     from lorakit.models.extract import extract as extract
     from lorakit.models.plan import plan as plan

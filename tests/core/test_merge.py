@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 import lorakit as lk
 from families import build, inputs, randomise
+from lorakit.core.merge import rounded
 from test_laws import same_bits
 
 
@@ -121,3 +122,47 @@ def test_merged_models_are_as_plain_as_the_base():
         plain.lm_head.weight = torch.nn.Parameter(plain.lm_head.weight.clone())
         plain.load_state_dict(state)
         assert torch.allclose(plain(**inputs(model)).logits, expected, atol=1e-6)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    dtype=st.sampled_from([torch.bfloat16, torch.float16]),
+    exponent=st.integers(-6, 6),
+    seed=st.integers(0, 2**16),
+)
+def test_stochastic_rounding_takes_a_neighbour_and_is_right_on_average(dtype, exponent, seed):
+    numbers = torch.Generator().manual_seed(seed)
+    exact = torch.randn(50, generator=numbers) * 2.0**exponent
+    drawn = torch.stack([rounded(exact, dtype, numbers) for _ in range(400)]).float()
+    step = torch.finfo(dtype).eps * exact.abs() * 2 + torch.finfo(dtype).smallest_normal
+    assert ((drawn - exact).abs() <= step).all()
+    assert ((drawn.mean(0) - exact).abs() <= 5 * step / 2 / 400**0.5).all()
+    representable = exact.to(dtype).float()
+    assert torch.equal(rounded(representable, dtype, numbers).float(), representable)
+
+
+def test_stochastic_rounding_keeps_on_average_what_the_nearest_swallows():
+    model = torch.nn.Sequential(torch.nn.Linear(256, 256, bias=False)).to(torch.bfloat16)
+    lk.inject(model, {"0": 4})
+    randomise(model, "default", scale=0.0005)
+    low = model[0].lora.a0["low_rank"]
+    wanted = low.delta(torch.float64, torch.device("cpu"))
+    base = model[0].weight.detach().double()
+    kept = {}
+    for rounding in ("nearest", "stochastic"):
+        report = lk.merge(model, rounding=rounding, seed=3)
+        change = model[0].weight.detach().double() - base
+        lk.unmerge(model)
+        kept[rounding] = float((change * wanted).sum() / wanted.square().sum())
+        assert report.delta_error == pytest.approx(
+            float((change - wanted).norm() / wanted.norm()), rel=0.02
+        )
+    assert report.unchanged < 1
+    assert abs(kept["stochastic"] - 1) < 0.2
+    assert abs(kept["stochastic"] - 1) < abs(kept["nearest"] - 1)
+
+
+def test_a_mistyped_rounding_is_refused():
+    model = model_with()
+    with pytest.raises(lk.LorakitError, match="'stochastic'"):
+        lk.merge(model, rounding="stochastik")

@@ -13,6 +13,8 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 import lorakit as lk
 from lorakit.core.errors import DeadAdapterError, LorakitError, ResumeError, TrainingError
+from lorakit.eval.session import open_session
+from lorakit.layers import is_quantised
 from lorakit.methods.lora_plus import parameter_groups
 from lorakit.models.load import load_base
 from lorakit.train import AdapterTrainer, checkpoint
@@ -388,3 +390,46 @@ def test_an_adapter_that_training_cannot_reach_is_named(bases, tmp_path):
     )
     with pytest.raises(DeadAdapterError, match="spare A"):
         AdapterTrainer(model, arguments, train_dataset=rows).train()
+
+
+@pytest.mark.parametrize("how", ["nf4", "int8", "torchao-int8"])
+def test_a_quantised_base_is_trained_resumed_and_asked(how, recipe_for, tmp_path):
+    changes = {
+        "lora__rank": {"*.layers.0-0.*": 2, "*.layers.1-*": 3, "*": 1},
+        "lora__targets": ["all-linear", "norms"],
+        "train__quantise": how,
+    }
+    whole = run(recipe_for(**changes), quiet=True)
+    events = read_events(whole.folder / "events.jsonl")
+    losses = [event["loss"] for event in events if "loss" in event]
+    assert losses[-1] < losses[0]
+    again = run(recipe_for(**changes, output=str(tmp_path / "two")), quiet=True)
+    files = [r.adapter / "adapter_model.safetensors" for r in (whole, again)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    session = open_session([str(whole.adapter)], device="cpu")
+    layer = session.model.model.layers[0].mlp.up_proj
+    assert is_quantised(layer)
+    assert layer.lora.a0["low_rank"].rank == 2
+    assert session.model.model.layers[1].mlp.up_proj.lora.a0["low_rank"].rank == 3
+    full = open_session([str(whole.adapter)], device="cpu", quantise="none")
+    assert not is_quantised(full.model.model.layers[0].mlp.up_proj)
+
+
+@pytest.mark.parametrize("init", ["eva", "lora-ga", "loftq", "pissa"])
+def test_a_start_of_the_recipe_is_trained_and_resumed(init, recipe_for, tmp_path, monkeypatch):
+    changes = {"lora__init": init, "lora__init_rows": 8, "lora__dropout": 0.0}
+    if init == "loftq":
+        changes["train__quantise"] = "nf4"
+    whole = run(recipe_for(**changes), quiet=True)
+    recipe = recipe_for(**changes, output=str(tmp_path / "stopped"))
+    with monkeypatch.context() as patch:
+        crash = stop_after(patch, 5)
+        with pytest.raises(crash):
+            run(recipe, quiet=True)
+    resumed = run(recipe, resume=True, quiet=True)
+    assert adapter_bytes(resumed.folder) == adapter_bytes(whole.folder)
+
+
+def test_loftq_wants_a_quantised_base(recipe_for):
+    with pytest.raises(LorakitError, match=r"train\.quantise"):
+        recipe_for(lora__init="loftq")

@@ -86,7 +86,7 @@ def combine(
         # One adapter as it is: also what its file holds in another form than the model has it in.
         state, errors = states[0], dict.fromkeys(states[0].low_rank, 0.0)
         told = (state.origin.get("manifest") or {}).get("adapter", {})
-        about = {key: told[key] for key in ("packed", "method") if key in told}
+        about = {"packed": told["packed"]} if "packed" in told else {}
     else:
         state, errors = _combined(states, shares, how, rank, density, seed)
     folder = write_adapter(state, Path(out), about)
@@ -106,8 +106,8 @@ def _combined(
         lows = [(s.low_rank[path], w * s.scale(s.low_rank[path])) for s, w in zip(states, weights)
                 if path in s.low_rank]  # fmt: skip
         _check_alike(path, [low for low, _ in lows])
-        A = torch.cat([low.A.float() for low, _ in lows])
-        B = torch.cat([(low.B.double() * factor).float() for low, factor in lows], 1)
+        A = torch.cat([low.A.float() for low, _ in lows], -2)
+        B = torch.cat([(low.B.double() * factor).float() for low, factor in lows], -1)
         error = 0.0
         if how != "exact":
             generator = torch.Generator().manual_seed(seed * 100_003 + number)
@@ -115,9 +115,9 @@ def _combined(
                 Spectrum.of(A, B) if how == "svd"
                 else Spectrum.of_dense(_dense(lows, how, density, generator))
             )  # fmt: skip
-            A, B, error = spectrum.cut(rank or A.shape[0])
+            A, B, error = spectrum.cut(rank or A.shape[-2])
         first = lows[0][0]
-        low_rank[path] = replace(first, A=A, B=B, alpha=float(len(A)))
+        low_rank[path] = replace(first, A=A, B=B, alpha=float(A.shape[-2]))
         errors[path] = error
     merged = replace(states[0], low_rank=low_rank, rslora=False, dropout=0.0, method="lora")
     merged.extras, merged.biases = _whole(states, weights)
@@ -173,7 +173,7 @@ def _check_bases(states: list[AdapterState]) -> None:
 
 
 def _check_alike(path: str, lows: list[LowRankState]) -> None:
-    shapes = {(low.A.shape[1], low.B.shape[0], low.kernel) for low in lows}
+    shapes = {(low.experts, low.A.shape[-1], low.B.shape[-2], low.kernel) for low in lows}
     if len(shapes) > 1:
         raise PlanError(
             f"{path!r} has different shapes in the adapters, {shortlist(map(str, shapes))}: they "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -83,8 +84,10 @@ def cost(
             held = sum(value.numel() for value in own_parameters(layer).values())
             lines.append(Line(path, own_parameters(layer)["weight"].numel(), 1, rank, held))
             continue
-        columns, rows = Form.of(model, target).size
-        lines.append(Line(target, rows, columns, rank, rank * (rows + columns)))
+        form = Form.of(model, target)
+        columns, rows = form.size
+        count = math.prod(form.lead)
+        lines.append(Line(target, rows, columns, rank, count * rank * (rows + columns)))
     whole = {p: sum(x.numel() for x in model.get_submodule(p).parameters()) for p in extras}
     trained = sum(line.parameters for line in lines) + sum(whole.values())
     base = sum(parameter.numel() for parameter in model.parameters())

@@ -121,17 +121,17 @@ def _pair(path: str, one: AdapterState, two: AdapterState) -> Pair:
     mine, other = _spectrum(a, one), _spectrum(b, two)
     norms = float(mine.S.norm()), float(other.S.norm())
     ranks = a.rank, b.rank
-    if (len(mine.U), len(mine.V)) != (len(other.U), len(other.V)):
+    if (mine.U.shape[:-1], mine.V.shape[:-1]) != (other.U.shape[:-1], other.V.shape[:-1]):
         return Pair(path, ranks, norms, float("inf"), 0.0, 0.0)
     same = torch.equal(a.A, b.A) and torch.equal(a.B, b.B) and one.scale(a) == two.scale(b)
-    A = torch.cat([b.A.double() * two.scale(b), a.A.double() * one.scale(a)])
-    B = torch.cat([b.B.double(), -a.B.double()], 1)
+    A = torch.cat([b.A.double() * two.scale(b), a.A.double() * one.scale(a)], -2)
+    B = torch.cat([b.B.double(), -a.B.double()], -1)
     gap = 0.0 if same else float(Spectrum.of(A, B).S.norm())
     left, right = _kept(mine), _kept(other)
     return Pair(
         path, ranks, norms, gap / norms[0] if norms[0] else gap,
-        overlap(mine.V[:, :left], other.V[:, :right]),
-        overlap(mine.U[:, :left], other.U[:, :right]),
+        overlap(mine.V[..., :left], other.V[..., :right]),
+        overlap(mine.U[..., :left], other.U[..., :right]),
     )  # fmt: skip
 
 
@@ -141,4 +141,5 @@ def _spectrum(low: LowRankState, state: AdapterState) -> Spectrum:
 
 def _kept(spectrum: Spectrum) -> int:
     """The rank without what is rounding."""
-    return int((_SHARE * spectrum.S.max() < spectrum.S).sum()) if len(spectrum.S) else 0
+    values = spectrum.values
+    return int((_SHARE * values.max() < values).sum()) if len(values) else 0

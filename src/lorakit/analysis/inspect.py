@@ -14,6 +14,7 @@ from lorakit.core.errors import shortlist
 from lorakit.core.state import AdapterState, LowRankState, capture
 from lorakit.formats.content import Options
 from lorakit.formats.load import read_adapter
+from lorakit.formats.packing import folded
 
 # Beginnings of the keys under which image tools tell trigger words, base and course of a training.
 _FACTS = (
@@ -118,11 +119,9 @@ def inspect(what: str | os.PathLike | nn.Module) -> Inspection | list[Inspection
 
 def delta_norm(low: LowRankState, scale: float) -> float:
     """|scale B A| (Frobenius) without forming B A: its square is the trace of (B^T B)(A A^T)."""
-    A, B = low.A.double(), low.B.double()
-    if low.anchor is not None:
-        A0, B0 = low.anchor
-        A, B = torch.cat([A, A0.double()]), torch.cat([B, -B0.double()], 1)
-    square = torch.sum((B.T @ B) * (A @ A.T))
+    plain = folded(low)
+    A, B = plain.A.double(), plain.B.double()
+    square = torch.sum((B.mT @ B) * (A @ A.mT))
     return abs(scale) * float(square.clamp_min(0).sqrt())
 
 
@@ -131,13 +130,13 @@ def _inspection(name: str, state: AdapterState) -> Inspection:
     layers = []
     for path, low in state.low_rank.items():
         scale = state.scale(low)
-        rows, columns = low.B.shape[0], low.A.shape[1]
+        rows, columns = low.B.shape[-2], low.A.shape[-1]
         layers.append(Layer(path, columns, rows, low.rank, scale, delta_norm(low, scale)))
     manifest = state.origin.get("manifest") or {}
     return Inspection(
         name=name,
         method=state.method,
-        parameters=sum(value.numel() for value in tensors),
+        parameters=sum(value.numel() for value in state.own()),
         bytes=sum(value.numel() * value.element_size() for value in tensors),
         rslora=state.rslora,
         dropout=state.dropout,

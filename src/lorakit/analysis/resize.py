@@ -55,11 +55,11 @@ def resize(
         ranks = {path: spectrum.rank_for(energy) for path, spectrum in spectra.items()}
     else:
         assert rank is not None
-        ranks = {path: min(rank, len(spectrum.S)) for path, spectrum in spectra.items()}
+        ranks = {path: min(rank, len(spectrum.values)) for path, spectrum in spectra.items()}
     low_rank, errors = {}, {}
     for path, low in state.low_rank.items():
         A, B, errors[path] = spectra[path].cut(ranks[path])
-        low_rank[path] = replace(low, A=A, B=B, alpha=float(len(A)))
+        low_rank[path] = replace(low, A=A, B=B, alpha=float(A.shape[-2]))
     small = replace(state, low_rank=low_rank, rslora=False)
     folder = write_adapter(small, Path(out))
     before = {path: low.rank for path, low in state.low_rank.items()}
@@ -69,7 +69,7 @@ def resize(
 
 def budgeted(spectra: dict[str, Spectrum], params: int) -> dict[str, int]:
     """Ranks within a budget: the singular values that bring most squared norm per parameter."""
-    cost = {path: len(s.U) + len(s.V) for path, s in spectra.items()}
+    cost = {path: spectrum.cost for path, spectrum in spectra.items()}
     ranks = dict.fromkeys(spectra, 1)
     left = params - sum(cost.values())
     if left < 0:
@@ -89,7 +89,7 @@ def budgeted(spectra: dict[str, Spectrum], params: int) -> dict[str, int]:
 
 
 def _gain(spectrum: Spectrum, place: int) -> float:
-    return float(spectrum.S[place]) ** 2 if place < len(spectrum.S) else 0.0
+    return float(spectrum.values[place]) ** 2 if place < len(spectrum.values) else 0.0
 
 
 def check_size(rank: int | None, energy: float | None, params: int | None) -> None:

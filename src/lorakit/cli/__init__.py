@@ -7,6 +7,7 @@ them, so that help and mistakes are answered at once.
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import sys
 
@@ -70,6 +71,8 @@ def main() -> None:
     # What libraries have to say is said by us, or not of interest to a user of the command.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    for library in ("torchao", "torch.utils._pytree", "bitsandbytes"):
+        logging.getLogger(library).setLevel(logging.ERROR)
     # Threads that wait for each other sleep: spinning, two on a busy machine are slower than one.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if arguments and not arguments[0].startswith("-") and arguments[0] not in VERBS:

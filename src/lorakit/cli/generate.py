@@ -17,6 +17,9 @@ def command(
     temperature: float = typer.Option(0.0, "--temperature", min=0.0, help="0 is greedy."),
     seed: int = typer.Option(0, "--seed", min=0, help="For temperatures above 0."),
     precision: str = typer.Option("fp32", "--precision", help="fp32, bf16 or fp16."),
+    quantise: str = typer.Option(
+        None, "--quantise", help="none, nf4, int8 or torchao-int8; else as the adapter was trained."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Write on from prompts, with the base or any adapters side by side.
@@ -26,7 +29,9 @@ def command(
     from lorakit.cli.ask import open_voices
 
     given = read_prompts(prompts)
-    session = open_voices(adapter, model, with_base=with_base, precision=precision)
+    session = open_voices(
+        adapter, model, with_base=with_base, quantise=quantise, precision=precision
+    )
 
     from lorakit.cli.output import show
     from lorakit.eval.generate import ask

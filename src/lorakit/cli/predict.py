@@ -12,6 +12,9 @@ def command(
     pair: str = typer.Option(None, "--pair", help="A second text, for tasks on pairs."),
     with_base: bool = typer.Option(False, "--with-base", help="Also show the bare base's answer."),
     precision: str = typer.Option("fp32", "--precision", help="fp32, bf16 or fp16."),
+    quantise: str = typer.Option(
+        None, "--quantise", help="none, nf4, int8 or torchao-int8; else as the adapter was trained."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Say the label or the score of texts, with the base or any adapters side by side.
@@ -22,7 +25,9 @@ def command(
     from lorakit.cli.generate import read_prompts
 
     given = read_prompts(texts)
-    session = open_voices(adapter, model, with_base=with_base, precision=precision, kind="classes")
+    session = open_voices(
+        adapter, model, with_base=with_base, quantise=quantise, precision=precision, kind="classes"
+    )
 
     from lorakit.cli.output import show
     from lorakit.eval.predict import predict

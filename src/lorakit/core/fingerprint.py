@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from lorakit.core.inject import base_parameters
 from lorakit.core.registry import registry_of, root_of
+from lorakit.core.site import own_parameters
 
 TENSORS = 24
 VALUES = 8
@@ -30,7 +31,7 @@ def fingerprint(model: nn.Module, *, without: Collection[str] = ()) -> dict[str,
     named = {
         name: value
         for name, value in _pristine(root).items()
-        if value.is_floating_point() and value.numel() and not name.startswith(prefixes)
+        if _plain(value) and value.numel() and not name.startswith(prefixes)
     }
     names = sorted(named)
     chosen = [names[i] for i in _spread(len(names), TENSORS)]
@@ -47,10 +48,12 @@ def difference(model: nn.Module, recorded: dict[str, Any]) -> str | None:
         value = named.get(name)
         if value is None:
             return f"it has no tensor {name!r}"
+        if not _plain(value):  # quantised: neither its shape nor its values are the base's
+            continue
         if list(value.shape) != sample["shape"]:
             return f"{name!r} has shape {list(value.shape)} instead of {sample['shape']}"
-        # A quantised or not yet loaded tensor has no values to compare.
-        if value.is_floating_point() and not value.is_meta and not _close(value, sample):
+        # A tensor that is not loaded yet has no values to compare.
+        if not value.is_meta and not _close(value, sample):
             return f"{name!r} holds other values"
     return None
 
@@ -72,11 +75,19 @@ def _pristine(root: nn.Module) -> dict[str, Tensor]:
     registry = registry_of(root)
     if registry is None or registry.merged is None:
         return named
-    own = {f"{swap.path}.{swap.name}": swap.pristine for swap in registry.merged.swaps}
+    own: dict[str, Tensor] = {}
+    for swap in registry.merged.swaps:
+        values = {swap.name: swap.pristine} if swap.name else own_parameters(swap.pristine)
+        own.update({f"{swap.path}.{name}": value for name, value in values.items()})
     named.update({name: value for name, value in own.items() if name in named})
     # A merge unties: the pretrained tensor may stand under its second name by now as well.
     first: dict[int, str] = {}
     return {n: value for n, value in named.items() if first.setdefault(id(value), n) == n}
+
+
+def _plain(value: Tensor) -> bool:
+    """Whether the tensor has the base's own numbers, and not codes of a quantised weight."""
+    return value.is_floating_point() and type(value).__module__.startswith("torch.")
 
 
 def _sample(value: Tensor) -> dict[str, Any]:

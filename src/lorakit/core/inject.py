@@ -21,7 +21,7 @@ from lorakit.core.registry import (
 )
 from lorakit.core.routing import Route
 from lorakit.core.site import SITE, Site, drop_site, make_site, site_of
-from lorakit.core.update import Replacement, Update
+from lorakit.core.update import Update
 
 Updates = Mapping[str, dict[str, Update]]  # module path -> kind -> update
 
@@ -108,9 +108,13 @@ def attach(model: nn.Module, name: str, updates: Updates, *, method: Any) -> Inj
         registry.entries[fold(label)] = entry
         if first:
             registry.active = Route((entry.id,))
-    held = [p for kinds in updates.values() for u in kinds.values() for p in u.parameters()]
-    size = sum(p.numel() * p.element_size() for p in held)
-    return InjectReport(label, len(layers), sum(p.numel() for p in held), size, base)
+    held = {  # by their memory, which frozen factors may share
+        p.untyped_storage().data_ptr(): p
+        for kinds in updates.values() for u in kinds.values() for p in u.parameters()
+    }  # fmt: skip
+    sizes = [(p.untyped_storage().nbytes(), p.element_size()) for p in held.values()]
+    count = sum(nbytes // each for nbytes, each in sizes)
+    return InjectReport(label, len(layers), count, sum(nbytes for nbytes, _ in sizes), base)
 
 
 def remove(model: nn.Module, name: str) -> None:
@@ -169,9 +173,7 @@ def _check_layers(layers: Mapping[str, nn.Module], registry: Registry) -> None:
 
 def _replaced(updates: Updates) -> tuple[str, ...]:
     """The paths that a replacement answers for; nothing else of the adapter may be inside one."""
-    found = [
-        p for p, kinds in updates.items() if any(isinstance(u, Replacement) for u in kinds.values())
-    ]
+    found = [path for path, kinds in updates.items() if any(u.replaces for u in kinds.values())]
     for path in found:
         inside = next((other for other in updates if other.startswith(f"{path}.")), None)
         if inside is not None:

@@ -3,30 +3,36 @@
 A merge never writes into a pretrained weight. It builds the merged parameter, puts that in the
 layer's place for it and keeps the pretrained `Parameter` object: unmerging puts the object back, so
 every bit of the base returns by construction, in any dtype, and weights tied to it never change.
+A quantised layer has no weight to put a sum into: a plain layer stands in its place meanwhile.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lorakit.core.errors import MergeError
+from lorakit.core.errors import MergeError, did_you_mean
+from lorakit.core.inject import base_parameters
 from lorakit.core.registry import STRUCTURE, Registry, require_registry, root_of
-from lorakit.core.site import own_parameters, site_of
+from lorakit.core.site import SITE, Sum, own_parameters, site_of
+
+ROUNDINGS = ("nearest", "stochastic")
 
 
 @dataclass(frozen=True)
 class Swap:
-    """One parameter's exchange: the pretrained one and the merged one, by module path and name."""
+    """An exchange of a parameter, by module path and name, or without a name of a whole layer."""
 
     path: str
     name: str
-    pristine: nn.Parameter
-    merged: nn.Parameter
+    pristine: Any
+    merged: Any
 
 
 @dataclass(frozen=True)
@@ -41,25 +47,72 @@ class Merge:
 class MergeReport:
     """What rounding to the base's dtype did to a merge.
 
-    `unchanged` is the share of entries with a delta that rounding left at the base's value, and
-    `error` the largest distance, over all entries, between the merged weight and the exact sum.
+    `unchanged` is the share of entries with a delta that rounding left at the base's value, `error`
+    the largest distance, over all entries, between the merged weight and the exact sum, and
+    `delta_error` the relative error (Frobenius) of the change that there is now. `dequantised`
+    counts the quantised layers for which a plain or newly quantised one stands now.
     """
 
     names: tuple[str, ...]
     tensors: int
     unchanged: float
     error: float
+    delta_error: float
+    dequantised: int = 0
 
     def __str__(self) -> str:
+        packed = f"; {self.dequantised} of them were quantised" if self.dequantised else ""
         return (
-            f"merged {' + '.join(map(repr, self.names))} into {self.tensors} tensors: rounding "
-            f"left {self.unchanged:.1%} of the changed weights as they were; largest rounding "
-            f"error {self.error:.2g}"
+            f"merged {' + '.join(map(repr, self.names))} into {self.tensors} tensors{packed}: "
+            f"rounding left {self.unchanged:.1%} of the changed weights as they were; the change "
+            f"is off by {self.delta_error:.2g} of its size, a weight by {self.error:.2g} at most"
         )
 
 
-def merge(model: nn.Module, *names: str) -> MergeReport:
-    """Put the named adapters, added up, into the weights; without a name, those that are active."""
+@dataclass
+class _Tally:
+    """The figures of a report, added up tensor by tensor."""
+
+    changed: int = 0
+    swallowed: int = 0
+    error: float = 0.0
+    missed: float = 0.0  # squares of what rounding took or gave, and of the change itself
+    moved: float = 0.0
+
+    def add(self, total: Sum, value: Tensor, dtype: torch.dtype) -> None:
+        """Count one tensor: the exact sum, and what stands for it now, in `dtype`."""
+        value, base = value.to(total.after.dtype), total.before
+        gap, change = value - total.after, total.after - base
+        error = float(gap.abs().max()) if gap.numel() else 0.0
+        if not math.isfinite(error):
+            raise MergeError(
+                f"The merged weight does not fit {dtype}: a value is not finite. Merge into a base "
+                "in float32 or bfloat16."
+            )
+        moved = change != 0
+        self.changed += int(moved.sum())
+        self.swallowed += int((moved & (value == base.to(dtype).to(base.dtype))).sum())
+        self.error = max(self.error, error)
+        self.missed += float(gap.double().square().sum())
+        self.moved += float(change.double().square().sum())
+
+
+def merge(
+    model: nn.Module, *names: str, rounding: str = "nearest", seed: int = 0,
+    requantise: bool = False,
+) -> MergeReport:  # fmt: skip
+    """Put the named adapters, added up, into the weights; without a name, those that are active.
+
+    `rounding="stochastic"` rounds up or down by chance (of `seed`), so that changes too small for
+    the base's dtype are kept on average. Quantised layers are dequantised, and quantised again only
+    if `requantise` says so: the report has the error of that. Raises `MergeError`, nothing changed.
+    """
+    if rounding not in ROUNDINGS:
+        raise MergeError(
+            f"rounding={rounding!r}; expected {' or '.join(map(repr, ROUNDINGS))}."
+            + did_you_mean(str(rounding), ROUNDINGS)
+        )
+    chance = torch.Generator().manual_seed(seed) if rounding == "stochastic" else None
     with STRUCTURE:
         registry = require_registry(model)
         if registry.merged is not None:
@@ -72,7 +125,7 @@ def merge(model: nn.Module, *names: str) -> MergeReport:
         if not route.ids:
             raise MergeError("No adapter is named or active: pass the names to merge.")
         root = root_of(model)
-        swaps, report = _build(root, registry, route.ids)
+        swaps, report = _build(root, registry, route.ids, chance, requantise)
         _exchange(root, swaps, merged=True)
         registry.merged = Merge(route.ids, swaps)
         return report
@@ -92,9 +145,9 @@ def unmerge(model: nn.Module) -> None:
 
 
 @contextmanager
-def merged(model: nn.Module, *names: str) -> Iterator[MergeReport]:
+def merged(model: nn.Module, *names: str, **options: Any) -> Iterator[MergeReport]:
     """`merge` for the length of a block."""
-    report = merge(model, *names)
+    report = merge(model, *names, **options)
     try:
         yield report
     finally:
@@ -110,45 +163,107 @@ def _check_idle(registry: Registry) -> None:
 
 
 def _build(
-    root: nn.Module, registry: Registry, adapters: tuple[str, ...]
-) -> tuple[tuple[Swap, ...], MergeReport]:
+    root: nn.Module, registry: Registry, adapters: tuple[str, ...],
+    chance: torch.Generator | None, again: bool,
+) -> tuple[tuple[Swap, ...], MergeReport]:  # fmt: skip
     entries = [entry for entry in registry.entries.values() if entry.id in adapters]
-    swaps: list[Swap] = []
-    changed = swallowed = 0
-    error = 0.0
+    layers: list[Swap] = []
+    values: list[Swap] = []
+    tally = _Tally()
     # dict.fromkeys: each site once, in order, even where several adapters live on it.
     for path in dict.fromkeys(path for entry in entries for path in entry.paths):
         layer = root.get_submodule(path)
         site = site_of(layer)
         assert site is not None
         own = own_parameters(layer)
-        for name, exact in site.merge_into(layer, adapters).items():
-            pristine = own[name]
-            rounded = exact.to(pristine.dtype)
-            moved = exact != pristine.detach().to(exact.dtype)
-            changed += int(moved.sum())
-            swallowed += int((moved & (rounded == pristine.detach())).sum())
-            error = max(error, _largest(rounded, exact))
-            value = nn.Parameter(rounded, requires_grad=pristine.requires_grad)
-            swaps.append(Swap(path, name, pristine, value))
-    labels = tuple(registry.names_of(adapters))
-    return tuple(swaps), MergeReport(labels, len(swaps), swallowed / max(changed, 1), error)
+        for name, total in site.merge_into(layer, adapters).items():
+            if total.packed is None:
+                pristine = own[name]
+                value = rounded(total.after, pristine.dtype, chance)
+                tally.add(total, value, pristine.dtype)
+                merged = nn.Parameter(value, requires_grad=pristine.requires_grad)
+                values.append(Swap(path, name, pristine, merged))
+                continue
+            dtype = plain_dtype(root)
+            value = rounded(total.after, dtype, chance)
+            other = total.packed.closed(layer, value, again=again)
+            tally.add(total, total.packed.matrix(other) if again else value, dtype)
+            other.add_module(SITE, site)
+            layers.append(Swap(path, "", layer, other))
+    report = MergeReport(
+        tuple(registry.names_of(adapters)),
+        len(layers) + len(values),
+        tally.swallowed / max(tally.changed, 1),
+        tally.error,
+        math.sqrt(tally.missed / tally.moved) if tally.moved else 0.0,
+        len(layers),
+    )
+    _check_held(root, layers)
+    return (*layers, *values), report  # layers first: a merged bias goes into the new layer
 
 
-def _largest(rounded: Tensor, exact: Tensor) -> float:
-    distance = float((rounded.to(exact.dtype) - exact).abs().max()) if exact.numel() else 0.0
-    if not torch.isfinite(torch.tensor(distance)):
-        raise MergeError(
-            f"The merged weight does not fit {rounded.dtype}: a value is not finite. Merge into "
-            "a base in float32 or bfloat16."
-        )
-    return distance
+def plain_dtype(root: nn.Module) -> torch.dtype:
+    """The dtype of what is not quantised in a model: that of most of its plain numbers."""
+    counts: dict[torch.dtype, int] = {}
+    for value in base_parameters(root).values():
+        if value.is_floating_point() and type(value) is nn.Parameter:
+            counts[value.dtype] = counts.get(value.dtype, 0) + value.numel()
+    return max(counts, key=lambda dtype: counts[dtype], default=torch.float32)
+
+
+def rounded(exact: Tensor, dtype: torch.dtype, chance: torch.Generator | None) -> Tensor:
+    """The values in a narrower dtype: the nearest, or one of the two around each by chance.
+
+    By chance means up with the probability (x - down) / (up - down), so that the mean is x.
+    """
+    nearest = exact.to(dtype)
+    if chance is None or dtype == exact.dtype:
+        return nearest
+    gap = exact - nearest.to(exact.dtype)
+    far = torch.copysign(torch.full_like(nearest, math.inf), gap.to(dtype))
+    other = torch.nextafter(nearest, far)
+    step = (other.to(exact.dtype) - nearest.to(exact.dtype)).abs()
+    draw = torch.rand(exact.shape, generator=chance, dtype=exact.dtype).to(exact.device)
+    return torch.where(draw * step < gap.abs(), other, nearest)
 
 
 def _exchange(root: nn.Module, swaps: tuple[Swap, ...], *, merged: bool) -> None:
-    for swap in swaps:
-        owner, leaf = _owner(root, swap)
-        owner._parameters[leaf] = swap.merged if merged else swap.pristine
+    for swap in swaps if merged else reversed(swaps):
+        old, new = (swap.pristine, swap.merged) if merged else (swap.merged, swap.pristine)
+        if swap.name:
+            owner, leaf = _owner(root, swap)
+            owner._parameters[leaf] = new
+        else:
+            for parent, leaf in holders(root, old):
+                parent._modules[leaf] = new
+
+
+def holders(root: nn.Module, layer: nn.Module) -> list[tuple[nn.Module, str]]:
+    """Everywhere in the tree that the layer hangs: its parents, and its name in each."""
+    return [
+        (parent, leaf)
+        for parent in root.modules()
+        for leaf, child in parent._modules.items()
+        if child is layer
+    ]
+
+
+def _check_held(root: nn.Module, layers: list[Swap]) -> None:
+    """A layer can be exchanged where a module holds it, and nothing but our hook hangs on it."""
+    for swap in layers:
+        layer: nn.Module = swap.pristine
+        if not holders(root, layer):
+            raise MergeError(
+                f"{swap.path!r} is quantised and no module holds it, so no plain layer can take "
+                "its place. Wrap the model in a torch.nn.Sequential before you adapt it."
+            )
+        foreign = [*layer._forward_pre_hooks, *layer._backward_hooks, *layer._backward_pre_hooks]
+        if foreign or len(layer._forward_hooks) > 1 or "forward" in layer.__dict__:
+            raise MergeError(
+                f"{swap.path!r} is quantised and has hooks of others (accelerate's, or your own), "
+                "which the plain layer in its place would not have. Remove them first, or load the "
+                "model onto one device."
+            )
 
 
 def _owner(root: nn.Module, swap: Swap) -> tuple[nn.Module, str]:
@@ -158,8 +273,16 @@ def _owner(root: nn.Module, swap: Swap) -> tuple[nn.Module, str]:
 
 
 def _check_swaps(root: nn.Module, swaps: tuple[Swap, ...]) -> None:
-    """Refuse to unmerge over parameters that somebody else put there meanwhile."""
+    """Refuse to unmerge over what somebody else put there meanwhile."""
     for swap in swaps:
+        if not swap.name:
+            if root.get_submodule(swap.path) is not swap.merged:
+                raise MergeError(
+                    f"The layer {swap.path!r} was replaced since the merge, so unmerging would "
+                    "lose it. Put the merged layer back, or load the base again."
+                )
+            swap.pristine.to(swap.merged.weight.device)
+            continue
         owner, leaf = _owner(root, swap)
         if owner._parameters.get(leaf) is not swap.merged:
             raise MergeError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from functools import lru_cache
 
 
@@ -11,7 +12,8 @@ def matches(pattern: str, path: str) -> bool:
 
     Without a wildcard a pattern is a path or the dotted end of one (`q_proj`, `attn.q_proj`).
     `*` stands for any text, dots too; `?` for one character of a part; a part that is a range
-    (`layers.0-3.*`) for the numbers from the first to the last.
+    (`layers.0-3.*`) for the numbers from the first to the last, or from the first on
+    (`layers.20-*`, which ends with a star and so means all that is inside as well).
     """
     expression, ranges = _compiled(pattern)
     found = expression.fullmatch(path)
@@ -29,11 +31,13 @@ def is_glob(pattern: str) -> bool:
 def _compiled(pattern: str) -> tuple[re.Pattern[str], tuple[tuple[int, int], ...]]:
     ranges: list[tuple[int, int]] = []
     parts = []
-    for part in pattern.split("."):
-        span = re.fullmatch(r"(\d+)-(\d+)", part)
+    split = pattern.split(".")
+    for place, part in enumerate(split):
+        span = re.fullmatch(r"(\d+)-(\d+|\*)", part)
         if span:
-            ranges.append((int(span[1]), int(span[2])))
-            parts.append(r"(\d+)")
+            ranges.append((int(span[1]), sys.maxsize if span[2] == "*" else int(span[2])))
+            inside = r"(?:\..*)?" if span[2] == "*" and place == len(split) - 1 else ""
+            parts.append(r"(\d+)" + inside)
         else:
             # Collapsed stars keep the match linear enough: ".*.*" would only add backtracking.
             literal = re.escape(re.sub(r"\*+", "*", part))

@@ -28,7 +28,7 @@ class Entry:
     name: str
     method: Any
     paths: tuple[str, ...]
-    replaced: tuple[str, ...] = ()  # paths of modules for which a trained copy answers
+    replaced: tuple[str, ...] = ()  # paths of modules that it answers for as a whole
 
 
 @dataclass
@@ -97,14 +97,14 @@ class Registry:
         return Route(tuple(ids)) if ids else BASE
 
     def _check_together(self, entries: list[Entry]) -> None:
-        """Adapters add up, but a trained copy of a module leaves nothing to add to."""
+        """Adapters add up, but one that answers for a module leaves nothing to add to."""
         for entry in entries:
             others = [other for other in entries if other is not entry]
             for path in entry.replaced:
                 clash = next((o for o in others if _reaches(o, path)), None)
                 if clash is not None:
                     raise RoutingError(
-                        f"{entry.name!r} answers for {path!r} with a trained copy and "
+                        f"{entry.name!r} answers for {path!r} as a whole and "
                         f"{clash.name!r} changes it too, so they cannot act together. Use one of "
                         "them, or one for each row with per_sample."
                     )

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from lorakit.core.registry import Registry
-from lorakit.core.update import Call, Parameters, Update, first_input
+from lorakit.core.update import Call, Quantised, Update, first_input
 
 SITE = "lora"
+
+
+class Sum(NamedTuple):
+    """A parameter before and after a merge, wide; `packed` replaces a layer that quantises it."""
+
+    before: Tensor
+    after: Tensor
+    packed: Quantised | None
 
 
 class Site(nn.Module):
@@ -52,14 +60,22 @@ class Site(nn.Module):
                 output = update.act(layer, call, output, indices[adapter])
         return output
 
-    def merge_into(self, layer: nn.Module, adapters: tuple[str, ...]) -> Parameters:
+    def merge_into(self, layer: nn.Module, adapters: tuple[str, ...]) -> dict[str, Sum]:
         """The parameters that the adapters change, merged, in a wider dtype."""
-        start = {name: _wide(value) for name, value in own_parameters(layer).items()}
+        updates = [update for adapter in adapters for update in self.updates(adapter).values()]
+        packed = next(filter(None, (update.packed(layer) for update in updates)), None)
+        own: dict[str, Tensor] = dict(own_parameters(layer))
+        if packed is not None:
+            own["weight"] = packed.matrix(layer)
+        start = {name: _wide(value) for name, value in own.items()}
         parameters = dict(start)
-        for adapter in adapters:
-            for update in self.updates(adapter).values():
-                update.merge_into(layer, parameters)
-        return {name: value for name, value in parameters.items() if value is not start[name]}
+        for update in updates:
+            update.merge_into(layer, parameters)
+        return {
+            name: Sum(start[name], value, packed if name == "weight" else None)
+            for name, value in parameters.items()
+            if value is not start[name]
+        }
 
 
 def act_on_output(layer: nn.Module, args: tuple, kwargs: dict, output: Any) -> Any:

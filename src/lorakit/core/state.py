@@ -23,9 +23,11 @@ _ANCHOR = ("A0", "B0")  # the buffers of an update's anchor
 class LowRankState:
     """One low-rank update: A (rank, in), B (out, rank), and the alpha its scale comes from.
 
+    Fused experts have an axis of experts before these two.
     A convolution's A is (rank, in * points of the kernel); files have its `kernel` apart. That of a
     part of a fused layer has a row of B for each of its `outputs`, of `width` in the whole layer.
-    `anchor` is the (A0, B0) whose product is taken off again, `magnitude` (out,) is DoRA's.
+    `anchor` is the (A0, B0) whose product is taken off again, `magnitude` (out,) is DoRA's, and
+    `vectors` (d (rank,), b (out,)) are VeRA's: there the factors are diag(d) A and diag(b) B.
     """
 
     geometry: str
@@ -37,11 +39,17 @@ class LowRankState:
     width: int = 0
     anchor: tuple[Tensor, Tensor] | None = None
     magnitude: Tensor | None = None
+    vectors: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def experts(self) -> int:
+        """How many experts A and B are for; 0 where they are for one matrix."""
+        return len(self.A) if self.A.dim() == 3 else 0
 
     @property
     def rank(self) -> int:
         """Rows of A."""
-        return self.A.shape[0]
+        return self.A.shape[-2]
 
 
 @dataclass
@@ -69,10 +77,17 @@ class AdapterState:
             found[f"{path} A"], found[f"{path} B"] = update.A, update.B
             if update.magnitude is not None:
                 found[f"{path} magnitude"] = update.magnitude
+            if update.vectors is not None:
+                found[f"{path} d"], found[f"{path} b"] = update.vectors
         found.update({f"{path} bias": value for path, value in self.biases.items()})
         for path, values in self.extras.items():
             found.update({f"{path} {name}": value for name, value in values.items()})
         return found
+
+    def own(self) -> list[Tensor]:
+        """The tensors that are trained: without the frozen factors that layers share."""
+        shared = {f"{path} {n}" for path, low in self.low_rank.items() if low.vectors for n in "AB"}
+        return [value for name, value in self.tensors().items() if name not in shared]
 
     def scale(self, low: LowRankState) -> float:
         """The factor before B A: alpha / rank, or alpha / sqrt(rank) for rsLoRA."""
@@ -97,22 +112,29 @@ def capture(model: nn.Module, name: str) -> AdapterState:
     state = AdapterState(
         {}, method=method.name, rslora=method.rslora, dropout=method.dropout, bias=method.bias
     )
+    shared: dict[int, torch.UntypedStorage] = {}
     for path, update in _updates(model, name):
-        _capture(state, path, root.get_submodule(path), update)
+        _capture(state, path, root.get_submodule(path), update, shared)
     return state
 
 
-def _capture(state: AdapterState, path: str, layer: nn.Module, update: Update) -> None:
+def _capture(
+    state: AdapterState, path: str, layer: nn.Module, update: Update,
+    shared: dict[int, torch.UntypedStorage],
+) -> None:  # fmt: skip
     if isinstance(update, LowRank):
-        A, B = _copy(update.A), _copy(update.B)
         geometry, outputs = update.geometry, update.outputs
         anchor = update.anchor
         magnitude = getattr(update, "magnitude", None)
+        vectors = getattr(update, "vectors", None)
+        both = (update.A.detach(), update.B.detach())
+        A, B = (_copy(f) if vectors is None else _alike(f, shared) for f in both)
         state.low_rank[update.target(path)] = LowRankState(
             geometry.name, A, B, update.alpha, geometry.kernel(layer),
             None if outputs is None else _copy(outputs), update.width,
             None if anchor is None else (_copy(anchor[0]), _copy(anchor[1])),
             None if magnitude is None else _copy(magnitude),
+            None if vectors is None else (_copy(vectors[0]), _copy(vectors[1])),
         )  # fmt: skip
     elif isinstance(update, BiasShift):
         state.biases[path] = _copy(update.bias)
@@ -141,7 +163,8 @@ def _updates(model: nn.Module, name: str) -> Iterator[tuple[str, Update]]:
         site = site_of(root.get_submodule(path))
         assert site is not None
         for update in site.updates(entry.id).values():
-            yield path, update
+            for part in update.parts():
+                yield path, part
 
 
 def restore(model: nn.Module, name: str, state: AdapterState) -> None:
@@ -171,6 +194,16 @@ def digest(state: AdapterState) -> str:
     for path, low in sorted(state.low_rank.items()):
         whole.update(f"{path} {low.alpha!r} {state.rslora}".encode())
     return whole.hexdigest()
+
+
+def _alike(value: Tensor, seen: dict[int, torch.UntypedStorage]) -> Tensor:
+    """A copy of a frozen factor that shares memory with copies of those it shared it with."""
+    storage = value.untyped_storage()
+    if storage.data_ptr() not in seen:
+        seen[storage.data_ptr()] = storage.clone().cpu()
+    kept = seen[storage.data_ptr()]
+    fresh = torch.empty(0, dtype=value.dtype)
+    return fresh.set_(kept, value.storage_offset(), value.shape, value.stride())
 
 
 def _copy(value: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ the layer's dtype at use, so that the base's activations are never cast up.
 from __future__ import annotations
 
 import copy
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,7 @@ class Geometry(Protocol):
 
     name: str
     zero: str  # the factor that starts at zero, "A" or "B"
+    quantised: bool  # the weight is kept in few bits, and `matrix` dequantises it
 
     def accepts(self, layer: nn.Module) -> bool:
         """Whether this geometry is right for the layer, judged by its exact type."""
@@ -66,6 +67,14 @@ class Geometry(Protocol):
         ...
 
 
+class Quantised(Geometry, Protocol):
+    """A geometry whose layers have no weight that a sum could be put into."""
+
+    def closed(self, layer: nn.Module, weight: Tensor, *, again: bool) -> nn.Module:
+        """A layer with this weight in the place of `layer`: a plain one, or quantised `again`."""
+        ...
+
+
 def first_input(call: Call) -> Tensor:
     """What a layer of one input got, positional or by keyword."""
     return call.args[0] if call.args else next(iter(call.kwargs.values()))
@@ -73,6 +82,8 @@ def first_input(call: Call) -> Tensor:
 
 class Update(nn.Module):
     """What one adapter does at one layer. `rows` are the rows of the batch it acts on, or all."""
+
+    replaces = False  # whether it answers for the layer, so that nothing else can add to it
 
     def act(self, layer: nn.Module, call: Call, output: Tensor, rows: Tensor | None) -> Tensor:
         """The layer's output, changed."""
@@ -82,9 +93,17 @@ class Update(nn.Module):
         """Change the layer's parameters, wide copies by dotted name, as `act` its output."""
         raise NotImplementedError
 
+    def packed(self, layer: nn.Module) -> Quantised | None:
+        """How to read and replace the weight that a merge changes, where it is quantised."""
+        return None
+
     def target(self, path: str) -> str:
         """What a plan calls this update, on a layer at `path`."""
         return path
+
+    def parts(self) -> list[Update]:
+        """The updates by which files and plans know it: itself, or several that act together."""
+        return [self]
 
     def whole(self) -> Parameters:
         """The parameters that stand for the layer's own, by dotted name, as files keep them."""
@@ -94,7 +113,8 @@ class Update(nn.Module):
 class LowRank(Update):
     """scale * B A, added to the weight of one layer (Hu et al. 2021, equation 3).
 
-    A is (rank, in), B is (out, rank); `scale` is alpha/rank, or alpha/sqrt(rank) for rsLoRA. For a
+    A is (rank, in), B is (out, rank), with an axis of experts before them where there are several;
+    `scale` is alpha/rank, or alpha/sqrt(rank) for rsLoRA. For a
     `part` of a fused layer B has a row for each of the `outputs` that it is for, of `width` in all.
     With an `anchor` (A0, B0) the update is scale * (B A - B0 A0): training starts at factors other
     than zero, the function does not.
@@ -125,7 +145,7 @@ class LowRank(Update):
     @property
     def rank(self) -> int:
         """The rank r: rows of A."""
-        return self.A.shape[0]
+        return self.A.shape[-2]
 
     @property
     def anchor(self) -> tuple[Tensor, Tensor] | None:
@@ -139,9 +159,14 @@ class LowRank(Update):
         delta = self.product(layer, self.drop(x)).to(output.dtype)
         return output + delta if rows is None else output.index_add(0, rows, delta)
 
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """A and B as they act."""
+        return self.A, self.B
+
     def product(self, layer: nn.Module, x: Tensor) -> Tensor:
         """What the low-rank change of the weight makes of x."""
-        made = self.geometry.product(layer, x, self.A, self.spread(self.B), self.scale)
+        A, B = self.factors()
+        made = self.geometry.product(layer, x, A, self.spread(B), self.scale)
         if self.anchor is None:
             return made
         A0, B0 = self.anchor
@@ -149,8 +174,8 @@ class LowRank(Update):
 
     def delta(self, dtype: torch.dtype, device: torch.device) -> Tensor:
         """The change of the weight, (out, in), detached."""
-        A, B = self.A.detach().to(device, dtype), self.spread(self.B.detach()).to(device, dtype)
-        change = B @ A
+        A, B = (factor.detach().to(device, dtype) for factor in self.factors())
+        change = self.spread(B) @ A
         if self.anchor is not None:
             A0, B0 = self.anchor
             change = change - self.spread(B0).to(device, dtype) @ A0.to(device, dtype)
@@ -161,6 +186,9 @@ class LowRank(Update):
         if self.outputs is None:
             return B
         return B.new_zeros(self.width, B.shape[1]).index_copy(0, self.outputs, B)
+
+    def packed(self, layer: nn.Module) -> Quantised | None:
+        return cast(Quantised, self.geometry) if self.geometry.quantised else None
 
     def target(self, path: str) -> str:
         return f"{path}:{self.part}" if self.part else path
@@ -176,9 +204,9 @@ class LowRank(Update):
         parameters["weight"] = weight + self.geometry.layout(layer, delta)
 
     def extra_repr(self) -> str:
-        out, rank = self.B.shape
+        *_, out, rank = self.B.shape
         part = f"part={self.part}, " if self.part else ""
-        return f"{part}in={self.A.shape[1]}, out={out}, rank={rank}, scale={self.scale:g}"
+        return f"{part}in={self.A.shape[-1]}, out={out}, rank={rank}, scale={self.scale:g}"
 
 
 class BiasShift(Update):
@@ -206,6 +234,8 @@ class BiasShift(Update):
 
 class Replacement(Update):
     """A fully trained copy of a module, such as a new head, that answers in the module's place."""
+
+    replaces = True
 
     def __init__(self, copied: nn.Module, dtype: torch.dtype | None = torch.float32):
         super().__init__()

@@ -32,11 +32,13 @@ class Session:
 
 def open_session(
     adapters: Sequence[str], *, model: str | None = None, kind: str | None = None,
-    with_base: bool = False, precision: str = "fp32", device: str = "auto",
+    with_base: bool = False, precision: str = "fp32", quantise: str | None = None,
+    device: str = "auto",
 ) -> Session:  # fmt: skip
     """Load a base and put adapters on it; all of them come from their manifests if left open.
 
-    `kind` is "causal", "seq2seq" or "classes". Raises `ModelError` where the base is not known.
+    `kind` is "causal", "seq2seq" or "classes"; `quantise` is as in a recipe. Raises
+    `ModelError` where the base is not known.
     """
     folders = [adapter_folder(place) for place in adapters]
     known = [about(folder) for folder in folders]
@@ -47,7 +49,8 @@ def open_session(
     tokenizer = load_tokenizer(name)
     base = load_base(
         name, kind or _kind(known), labels=labels, precision=precision,
-        device=pick_device(device), padding=tokenizer.pad_token_id,
+        quantise=quantise or _quantised(known), device=pick_device(device),
+        padding=tokenizer.pad_token_id,
     )  # fmt: skip
     session = Session(base.model.eval(), tokenizer, labels=labels)
     if with_base or not folders:
@@ -99,6 +102,12 @@ def about(folder: Path) -> tuple[str | None, str | None, dict[str, Any]]:
 def _kind(known: Sequence[tuple[str | None, str | None, dict[str, Any]]]) -> str:
     kinds = {"CAUSAL_LM": "causal", "SEQ_2_SEQ_LM": "seq2seq", "SEQ_CLS": "classes"}
     return next((kinds[task] for _, task, _ in known if task in kinds), "causal")
+
+
+def _quantised(known: Sequence[tuple[str | None, str | None, dict[str, Any]]]) -> str:
+    """How the base was kept when the adapters were trained on it; where they differ, in full."""
+    ways = {run.get("recipe", {}).get("train", {}).get("quantise", "none") for *_, run in known}
+    return ways.pop() if len(ways) == 1 else "none"
 
 
 def _label(folder: Path, taken: dict[str, str | None]) -> str:

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from lorakit.formats import cloneofsimo, diffusers, kohya, loralib, peft, vllm
+from lorakit.formats import cloneofsimo, diffusers, kohya, loralib, peft, vera, vllm
 
-FORMATS: tuple[ModuleType, ...] = (peft, kohya, diffusers, loralib, cloneofsimo, vllm)
+FORMATS: tuple[ModuleType, ...] = (vera, peft, kohya, diffusers, loralib, cloneofsimo, vllm)

@@ -50,8 +50,8 @@ def check_state(root: nn.Module, state: AdapterState, where: str) -> None:
                 f"{low.geometry} factors{kernel} for it. Load it on the base it was trained on."
             )
         low.geometry = geometry.name
-        _same(where, f"{target} A", (low.A.shape[0], columns), low.A)
-        _same(where, f"{target} B", (rows, low.A.shape[0]), low.B)
+        _same(where, f"{target} A", (*form.lead, low.rank, columns), low.A)
+        _same(where, f"{target} B", (*form.lead, rows, low.rank), low.B)
         if low.magnitude is not None:
             _same(where, f"{target} magnitude", (rows,), low.magnitude)
     for path in list(state.extras):

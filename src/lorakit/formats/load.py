@@ -19,6 +19,7 @@ from lorakit.formats.components import fit
 from lorakit.formats.content import Options, read_content
 from lorakit.formats.manifest import read
 from lorakit.formats.packing import unpack
+from lorakit.layers.quantised import settle
 from lorakit.methods import LoRA, LoRAFA, method_named
 
 
@@ -51,6 +52,7 @@ def load(
             for kinds in updates.values():
                 for update in kinds.values():
                     update.requires_grad_(False)
+        settle(root, training=trainable)
         return attach(model, name, updates, method=method)
 
 

@@ -25,7 +25,11 @@ Packed = dict[str, dict[str, Any]]  # target -> its rank, alpha, and whether it 
 
 def described(state: AdapterState) -> Packed:
     """What the manifest keeps of each target that a file holds in another form."""
-    special = {t: low for t, low in state.low_rank.items() if split_target(t)[1] or low.anchor}
+    special = {
+        target: low
+        for target, low in state.low_rank.items()
+        if (split_target(target)[1] and not low.experts) or low.anchor
+    }
     return {
         target: {"rank": low.rank, "alpha": low.alpha, "anchored": low.anchor is not None}
         for target, low in special.items()
@@ -38,11 +42,14 @@ def packed(state: AdapterState) -> AdapterState:
     parts: dict[str, list[LowRankState]] = {}
     for target, low in state.low_rank.items():
         path, part = split_target(target)
+        if low.experts:
+            whole[target] = low
+            continue
         whole[path] = _fold(low, state.rslora)
         if part:
             parts.setdefault(path, []).append(whole[path])
     whole.update({path: _join(lows, state.rslora) for path, lows in parts.items()})
-    return replace(state, low_rank=whole)
+    return replace(state, low_rank=whole, method="lora" if state.method == "vera" else state.method)
 
 
 def unpack(root: nn.Module, state: AdapterState, what: Packed, where: str) -> None:
@@ -84,13 +91,22 @@ def _ratio(low: LowRankState, first: LowRankState, rslora: bool) -> float:
     )
 
 
-def _fold(low: LowRankState, rslora: bool) -> LowRankState:
-    """The anchor as further ranks."""
+def folded(low: LowRankState) -> LowRankState:
+    """One update in plain factors: VeRA's vectors inside of them, an anchor as further ranks."""
+    if low.vectors is not None:
+        d, b = low.vectors
+        low = replace(low, A=d[:, None] * low.A, B=b[:, None] * low.B, vectors=None)
     if low.anchor is None:
         return low
     A, B = torch.cat([low.A, low.anchor[0]]), torch.cat([low.B, -low.anchor[1]], 1)
-    alpha = low.alpha * (math.sqrt(2) if rslora else 2)
-    return replace(low, A=A, B=B, alpha=alpha, anchor=None)
+    return replace(low, A=A, B=B, anchor=None)
+
+
+def _fold(low: LowRankState, rslora: bool) -> LowRankState:
+    """The same, with the alpha that leaves the scale as it is."""
+    plain = folded(low)
+    grown = plain.rank / low.rank
+    return replace(plain, alpha=low.alpha * (math.sqrt(grown) if rslora else grown))
 
 
 def _unpack(

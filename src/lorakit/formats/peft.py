@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import safetensors.torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lorakit.core.errors import AdapterFileError, UnsupportedError, shortlist
 from lorakit.core.state import AdapterState, LowRankState
+from lorakit.formats import peft_experts
 from lorakit.formats.content import Content, Options
 from lorakit.formats.files import PICKLE, TENSORS
 from lorakit.formats.peft_config import CONFIG, PeftConfig, parse_config
+from lorakit.formats.peft_targets import shortest
 from lorakit.formats.tensors import read_json, read_tensors
 
 name = "peft"
@@ -49,8 +51,10 @@ def matches(content: Content) -> bool:
     return CONFIG in content.files
 
 
-def load(content: Content, modules: Collection[str] | None, options: Options) -> AdapterState:
-    """The adapter in a folder. `modules` are the base's module paths, where they are known.
+def load(
+    content: Content, modules: Mapping[str, nn.Module] | None, options: Options
+) -> AdapterState:
+    """The adapter in a folder. `modules` are the base's modules by path, where they are known.
 
     Every tensor must be accounted for by the config, and every module that the config targets by
     tensors. Raises `AdapterFileError` or `UnsupportedError`.
@@ -70,8 +74,10 @@ def load(content: Content, modules: Collection[str] | None, options: Options) ->
         dropout=config.dropout, bias=config.bias,
         base={"name": config.base, "task": config.task},
     )  # fmt: skip
+    experts = peft_experts.take(tensors, _PREFIX, config, modules, where)
     _sort(tensors, config, state, where)
-    _check_targets(state, config, modules, where)
+    _check_targets(state, config, modules, where, beside=bool(experts))
+    state.low_rank.update(experts)
     return state
 
 
@@ -88,7 +94,10 @@ def save(
 def named_tensors(state: AdapterState, prefix: str) -> dict[str, Tensor]:
     """The adapter's tensors by PEFT's names, behind a prefix."""
     tensors: dict[str, Tensor] = {}
+    tensors.update(peft_experts.named(state, prefix))
     for path, low in state.low_rank.items():
+        if low.experts:
+            continue
         suffixes = [suffix for suffix, (kind, _) in _FACTORS.items() if kind == _kind(path, low)]
         A, B = low.A, low.B
         if low.kernel:
@@ -239,10 +248,11 @@ def _carry(state: AdapterState, module: str, weight: Tensor) -> None:
 
 
 def _check_targets(
-    state: AdapterState, config: PeftConfig, modules: Collection[str] | None, where: str
-) -> None:
+    state: AdapterState, config: PeftConfig, modules: Collection[str] | None, where: str, *,
+    beside: bool = False,
+) -> None:  # fmt: skip
     """Targets without tensors are missing; tensors without a target are surplus."""
-    if not state.low_rank and not state.extras and not state.biases:
+    if not state.low_rank and not state.extras and not state.biases and not beside:
         raise AdapterFileError(f"{where} holds an adapter of nothing. Save it again.")
     if not config.targets:
         return
@@ -263,8 +273,10 @@ def _check_targets(
 
 def config_of(state: AdapterState, modules: Collection[str] | None) -> dict[str, Any]:
     """The keys that readers of PEFT folders look at."""
-    ranks = {path: low.rank for path, low in state.low_rank.items()}
-    alphas = {path: _plain(low.alpha) for path, low in state.low_rank.items()}
+    named = {peft_experts.plain_name(target): low for target, low in state.low_rank.items()}
+    ranks = {path: low.rank for path, low in named.items()}
+    alphas = {path: _plain(low.alpha) for path, low in named.items()}
+    modules_of = [path for path, low in state.low_rank.items() if not low.experts]
     rank, alpha = _most_common(ranks), _most_common(alphas)
     return {
         "alpha_pattern": {f"^{path}": own for path, own in alphas.items() if own != alpha},
@@ -280,28 +292,12 @@ def config_of(state: AdapterState, modules: Collection[str] | None) -> dict[str,
         "peft_type": "LORA",
         "r": rank,
         "rank_pattern": {f"^{path}": own for path, own in ranks.items() if own != rank},
-        "target_modules": _targets(list(state.low_rank), modules),
+        "target_modules": shortest(modules_of, modules) or None,
+        "target_parameters": peft_experts.parameters(state) or None,
         "task_type": state.base.get("task"),
         "use_dora": state.method == "dora",
         "use_rslora": state.rslora,
     }
-
-
-def _targets(paths: list[str], modules: Collection[str] | None) -> list[str] | str:
-    """The shortest names by which PEFT, comparing ends of paths, finds these modules alone."""
-    wanted, known = set(paths), set(modules or paths)
-    for depth in (1, 2, 3):
-        ends = {".".join(path.split(".")[-depth:]) for path in paths}
-        if modules and wanted == {p for p in known if any(_ends(p, end) for end in ends)}:
-            return sorted(ends)
-    if wanted == {p for p in known if any(_ends(p, path) for path in paths)}:
-        return sorted(paths)
-    # A full path is also the end of another one: only an expression can tell them apart.
-    return "|".join(path.replace(".", r"\.") for path in sorted(paths))
-
-
-def _ends(path: str, end: str) -> bool:
-    return path == end or path.endswith(f".{end}")
 
 
 def _most_common(values: dict[str, Any]) -> Any:

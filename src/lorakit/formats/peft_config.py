@@ -24,7 +24,7 @@ HARMLESS = {
 READ = {
     "alpha_pattern", "bias", "exclude_modules", "init_lora_weights", "layers_pattern",
     "layers_to_transform", "lora_alpha", "modules_to_save", "r", "rank_pattern",
-    "target_modules", "use_dora", "use_rslora",
+    "target_modules", "target_parameters", "use_dora", "use_rslora",
 }  # fmt: skip
 # Keys that change the computation and that lorakit cannot follow, with what to call them.
 REFUSED = {
@@ -32,7 +32,7 @@ REFUSED = {
     "ensure_weight_tying": "adapters tied to each other", "kasa_config": "KaSA",
     "layer_replication": "replicated layers", "lora_bias": "a bias on B",
     "megatron_config": "Megatron layers", "monteclora_config": "MonteCLoRA",
-    "target_parameters": "updates of bare parameters", "trainable_token_indices": "token rows",
+    "trainable_token_indices": "token rows",
     "use_bdlora": "block-diagonal LoRA", "use_qalora": "QALoRA",
 }  # fmt: skip
 # Ways to start A and B that leave the base's weights alone. The others subtract from the base,
@@ -53,6 +53,7 @@ class PeftConfig:
     targets: str | tuple[str, ...]
     excluded: str | tuple[str, ...] = ()
     saved: tuple[str, ...] = ()
+    parameters: tuple[str, ...] = ()
     rank_pattern: dict[str, int] = field(default_factory=dict)
     alpha_pattern: dict[str, float] = field(default_factory=dict)
     layers: tuple[int, ...] | None = None
@@ -77,6 +78,12 @@ class PeftConfig:
         if isinstance(self.targets, str) or path in self.targets or self.layers is None:
             return _named(self.targets, path)
         return _named(self.targets, path) and self._layer(path) in self.layers
+
+    def parameters_of(self, path: str) -> list[str]:
+        """The parameters of the module at `path` that `target_parameters` means, by end of name."""
+        split = [name.rpartition(".") for name in self.parameters]
+        mine = [name for end, _, name in split if path == end or path.endswith(f".{end}")]
+        return list(dict.fromkeys(mine))
 
     def saves(self, path: str) -> bool:
         """Whether `modules_to_save` means the module at `path`: PEFT compares ends of names."""
@@ -111,6 +118,7 @@ def parse_config(raw: dict[str, Any], where: str) -> PeftConfig:
         targets=_names(raw, where, "target_modules"),
         excluded=_names(raw, where, "exclude_modules"),
         saved=_list(raw.get("modules_to_save"), where, "modules_to_save"),
+        parameters=_list(raw.get("target_parameters"), where, "target_parameters"),
         rank_pattern={k: _rank(v, where, k) for k, v in _table(raw, where, "rank_pattern")},
         alpha_pattern={k: _number(v, where, k) for k, v in _table(raw, where, "alpha_pattern")},
         layers=None if layers is None else _layers(layers, where),

@@ -38,7 +38,12 @@ class Written:
         return {**asdict(self), "largest": self.largest}
 
 
-_HOLDS_WHOLE = ("peft", "vllm", "loralib")  # formats with a place for modules trained in full
+_HOLDS_WHOLE = (
+    "peft",
+    "vera",
+    "vllm",
+    "loralib",
+)  # formats with a place for modules trained in full
 
 
 def relative_error(before: LowRankState, after: LowRankState, scales: tuple[float, float]) -> float:
@@ -50,13 +55,13 @@ def relative_error(before: LowRankState, after: LowRankState, scales: tuple[floa
     A = [before.A.double() * scales[0], after.A.double() * scales[1]]
     B = [before.B.double(), after.B.double()]
     size = _norm(A[0], B[0])
-    gap = _norm(torch.cat([A[1], A[0]]), torch.cat([B[1], -B[0]], 1))
+    gap = _norm(torch.cat([A[1], A[0]], -2), torch.cat([B[1], -B[0]], -1))
     return gap / size if size else gap
 
 
 def _norm(A: Tensor, B: Tensor) -> float:
     """|B A| (Frobenius)."""
-    return float(torch.linalg.norm(torch.linalg.qr(B).R @ torch.linalg.qr(A.T).R.T))
+    return float(torch.linalg.norm(torch.linalg.qr(B).R @ torch.linalg.qr(A.mT).R.mT))
 
 
 def holdable(
@@ -79,6 +84,12 @@ def holdable(
         raise UnsupportedError(
             f"{form} has no place for {len(lost)} parts of this adapter: {shortlist(lost)}. "
             "Save or convert it as peft, or leave them out with convert's drop=True (--drop)."
+        )
+    experts = [target for target, low in kept.low_rank.items() if low.experts]
+    if experts and form != "peft":
+        raise UnsupportedError(
+            f"{form} has no place for fused experts ({shortlist(experts)}). Save or convert the "
+            "adapter as peft, or merge it into its base."
         )
     if not kept.low_rank and form != "peft":
         raise UnsupportedError(f"{form} holds factors, and this adapter has none. Use peft.")

@@ -17,12 +17,13 @@ from lorakit.core.folder import whole_folder
 from lorakit.core.inject import adapters
 from lorakit.core.registry import root_of
 from lorakit.core.state import AdapterState, capture
-from lorakit.formats import FORMATS, manifest, peft
+from lorakit.formats import FORMATS, manifest, peft, vera
 from lorakit.formats.content import Options
 from lorakit.formats.files import keeps_from, why_not_replace
 from lorakit.formats.load import own_modules
 from lorakit.formats.packing import described, packed
 from lorakit.formats.proof import compare, holdable
+from lorakit.methods.vera import VeRA
 
 # The endings of transformers' classes, and PEFT's words for what they are for.
 _TASKS = {
@@ -55,7 +56,7 @@ def save(
     files = adapter_files(model, label, form=form, run=run)
 
     def prove(written: Path) -> dict[str, bytes]:
-        if form is not peft:  # another's format: what it makes of the adapter is looked at
+        if form not in (peft, vera):  # another's format: what it makes of the adapter is looked at
             root = root_of(model)
             compare(packed(capture(root, label)), form, written, Options(), own_modules(root))
         return {}
@@ -101,10 +102,12 @@ def adapter_files(
     state = capture(root, name)
     _check_finite(state, name)
     state.base = base_identity(root, state)
-    plain, _ = holdable(packed(state), form.name)
+    if form is peft and state.method == VeRA.name:
+        form = vera  # PEFT's own folder for it
+    plain, _ = holdable(state if form is vera else packed(state), form.name)
     files = form.save(plain, own_modules(root), Options())
-    # Only PEFT's folder is brought back into the form that the model has it in.
-    told = summary(state if form is peft else plain)
+    # Only PEFT's folders are brought back into the form that the model has it in.
+    told = summary(state if form in (peft, vera) else plain)
     proof = manifest.write(files, base=state.base, adapter=told, run=run)
     return {**files, manifest.MANIFEST: proof}
 
@@ -139,9 +142,10 @@ def summary(state: AdapterState) -> dict[str, Any]:
     special = described(state)
     return {
         **({"packed": special} if special else {}),
+        **({vera.INPUTS: vera.inputs_of(state)} if state.method == VeRA.name else {}),
         "method": state.method,
         "layers": len(state.low_rank),
-        "parameters": sum(value.numel() for value in state.tensors().values()),
+        "parameters": sum(value.numel() for value in state.own()),
         "ranks": sorted({low.rank for low in state.low_rank.values()}),
         "extras": list(state.extras),
     }

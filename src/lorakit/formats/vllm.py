@@ -48,6 +48,7 @@ def why_not(state: AdapterState) -> list[str]:
         "it is a DoRA": state.method == "dora",
         "modules are trained in full": bool(state.extras),
         "biases are trained": bool(state.biases),
+        "it changes fused experts": any(low.experts for low in lows),
         "it changes convolutions": any(low.kernel for low in lows),
         "it changes embeddings": any(low.geometry == "embedding" for low in lows),
         f"its rank is above {RANKS[-1]}": any(low.rank > RANKS[-1] for low in lows),

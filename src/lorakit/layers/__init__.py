@@ -11,18 +11,28 @@ from lorakit.layers.convolution import ConvolutionGeometry
 from lorakit.layers.embedding import EmbeddingGeometry
 from lorakit.layers.linear import LinearGeometry
 from lorakit.layers.norm import is_norm
+from lorakit.layers.quantised import EightBitGeometry, FourBitGeometry, WeightOnlyGeometry
 
 GEOMETRIES: tuple[Geometry, ...] = (
     LinearGeometry(),
     TransposedLinearGeometry(),
     ConvolutionGeometry(),
     EmbeddingGeometry(),
+    FourBitGeometry(),
+    EightBitGeometry(),
+    WeightOnlyGeometry(),
 )
 
 
 def geometry_of(layer: nn.Module) -> Geometry | None:
     """The geometry that is right for the layer, or None."""
     return next((geometry for geometry in GEOMETRIES if geometry.accepts(layer)), None)
+
+
+def is_quantised(layer: nn.Module) -> bool:
+    """Whether the layer's weight is kept in few bits, in one of the ways that are known here."""
+    geometry = geometry_of(layer)
+    return geometry is not None and geometry.quantised
 
 
 def adaptable(layer: nn.Module) -> bool:
@@ -34,7 +44,7 @@ def require_geometry(layer: nn.Module, path: str) -> Geometry:
     """The geometry that is right for the layer, or `UnsupportedError`."""
     geometry = geometry_of(layer)
     if geometry is None:
-        known = ", ".join(geometry.name for geometry in GEOMETRIES)
+        known = ", ".join(dict.fromkeys(geometry.name for geometry in GEOMETRIES))
         raise UnsupportedError(
             f"{path!r} is a {type(layer).__module__}.{type(layer).__qualname__}, which has no "
             f"low-rank form here; supported are {known}, and norms in full. Leave it out of the "

@@ -17,6 +17,7 @@ class EmbeddingGeometry:
 
     name = "embedding"
     zero = "A"
+    quantised = False
 
     def accepts(self, layer: nn.Module) -> bool:
         return type(layer) is nn.Embedding or _is_scaled(layer)

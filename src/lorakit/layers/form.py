@@ -12,12 +12,16 @@ from lorakit.core.errors import PlanError
 from lorakit.core.plan import split_target
 from lorakit.core.update import Geometry
 from lorakit.layers import require_geometry
+from lorakit.layers.experts import ExpertsGeometry, expert_parameters
 from lorakit.layers.fused import outputs_of
 
 
 @dataclass(frozen=True)
 class Form:
-    """One target of a model: `size` is (columns of A, rows of B), `width` all of its outputs."""
+    """One target of a model: `size` is (columns of A, rows of B), `width` all of its outputs.
+
+    `lead` is the axis before those of A and B where the target is a parameter of fused experts.
+    """
 
     path: str
     part: str
@@ -26,12 +30,17 @@ class Form:
     outputs: Tensor | None
     size: tuple[int, int]
     width: int
+    lead: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, root: nn.Module, target: str) -> Form:
         """The form of a target, or `UnsupportedError`, or `PlanError` for an unknown part."""
         path, part = split_target(target)
         layer = root.get_submodule(path)
+        if expert_parameters(layer):
+            experts = ExpertsGeometry.of(layer, target, part)
+            count, rows, columns = experts.matrix(layer).shape
+            return cls(path, part, layer, experts, None, (columns, rows), rows, (count,))
         geometry = require_geometry(layer, path)
         columns, width = geometry.size(layer)
         outputs = outputs_of(root, target)
@@ -51,8 +60,11 @@ class Form:
     @property
     def device(self) -> torch.device:
         """Where the layer's weight is."""
+        return self.geometry.matrix(self.layer).device if self.lead else self._weight().device
+
+    def _weight(self) -> Tensor:
         assert isinstance(self.layer.weight, Tensor)
-        return self.layer.weight.device
+        return self.layer.weight
 
 
 def check_parts(targets: Iterable[str]) -> None:

@@ -16,11 +16,14 @@ class LinearGeometry:
 
     name = "linear"
     zero = "B"
+    quantised = False
 
     def accepts(self, layer: nn.Module) -> bool:
         # Subclasses may read their weight in their own way: the type has to be a known one.
         kind = type(layer)
-        return kind is nn.Linear or f"{kind.__module__}.{kind.__qualname__}" in _SAME
+        known = kind is nn.Linear or f"{kind.__module__}.{kind.__qualname__}" in _SAME
+        # A weight that is a tensor of another library's is read in that library's way.
+        return known and type(layer._parameters.get("weight")).__module__.startswith("torch.")
 
     def size(self, layer: nn.Module) -> tuple[int, int]:
         assert isinstance(layer, nn.Linear)

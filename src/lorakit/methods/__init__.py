@@ -6,8 +6,9 @@ from lorakit.core.errors import UnsupportedError
 from lorakit.methods.dora import DoRA
 from lorakit.methods.lora import LoRA
 from lorakit.methods.lora_fa import LoRAFA
+from lorakit.methods.vera import VeRA
 
-METHODS: dict[str, type[LoRA]] = {kind.name: kind for kind in (LoRA, DoRA, LoRAFA)}
+METHODS: dict[str, type[LoRA]] = {kind.name: kind for kind in (LoRA, DoRA, LoRAFA, VeRA)}
 
 
 def method_named(name: str) -> type[LoRA]:

@@ -16,7 +16,8 @@ from lorakit.core.errors import UnsupportedError
 from lorakit.core.state import LowRankState
 from lorakit.core.update import Call, LowRank, Parameters, first_input
 from lorakit.layers.form import Form
-from lorakit.methods.lora import Factors, LoRA
+from lorakit.methods.lora import LoRA
+from lorakit.methods.start import Factors
 
 _TINY = 1e-30  # instead of a division by zero for outputs whose weights are all zero
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from torch import nn
 
 from lorakit.core.errors import PlanError
 from lorakit.core.inject import InjectReport, attach, check_addition
 from lorakit.core.registry import STRUCTURE, root_of
-from lorakit.methods.lora import LoRA
+from lorakit.layers.quantised import settle
+from lorakit.methods.lora import DEFAULT, LoRA
 
 
 def inject(
@@ -31,4 +33,7 @@ def inject(
     with STRUCTURE:
         check_addition(model, name)
         updates = chosen.updates(root_of(model), plan)
-        return attach(model, name, updates, method=chosen)
+        settle(root_of(model), training=True)
+        # Batches and weights that the start was found from are not kept with the adapter.
+        kept = replace(chosen, init=DEFAULT)
+        return attach(model, name, updates, method=kept)

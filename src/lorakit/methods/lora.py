@@ -7,9 +7,9 @@ for rsLoRA (Kalajdzievski 2023, equation 8).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -21,27 +21,28 @@ from lorakit.core.plan import check_rank, means, split_target
 from lorakit.core.site import Site, bare_copy, own_parameters
 from lorakit.core.state import AdapterState, LowRankState, scale_of
 from lorakit.core.update import BiasShift, LowRank, Replacement, Update
+from lorakit.layers import is_quantised
+from lorakit.layers.experts import Experts
 from lorakit.layers.form import Form, check_parts
 from lorakit.layers.norm import NormShift, is_norm
 from lorakit.methods import olora, pissa
+from lorakit.methods.start import Factors, FromWeight, Initialiser, Place, Places
 
-# (weight, rank, scale) -> A and B to start from; the update is their difference to that start.
-Initialiser = Callable[[Tensor, int, float], tuple[Tensor, Tensor]]
-INITIALISERS: dict[str, Initialiser | None] = {
-    "default": None, pissa.name: pissa.factors, olora.name: olora.factors,
-}  # fmt: skip
+DEFAULT = "default"  # A at random, B zero
+INITIALISERS: dict[str, Initialiser] = {
+    name: FromWeight(name, factors)
+    for name, factors in (("pissa", pissa.factors), ("olora", olora.factors))
+}
+FROM_DATA = {
+    "eva": "lk.EVA(batches)",
+    "lora-ga": "lk.LoRAGA(batches)",
+    "loftq": "lk.LoftQ(weights)",
+}
 
 # Layers whose bias is added last and along the last dimension, so that its change can be, too.
 BIASED = ("torch.nn.modules.linear.Linear", "transformers.pytorch_utils.Conv1D",
-          "torch.nn.modules.normalization.LayerNorm")  # fmt: skip
-
-
-class Factors(NamedTuple):
-    """A and B of one update, and where they started, if that was not at zero."""
-
-    A: Tensor
-    B: Tensor
-    anchor: tuple[Tensor, Tensor] | None = None
+          "torch.nn.modules.normalization.LayerNorm", "bitsandbytes.nn.modules.Linear4bit",
+          "bitsandbytes.nn.modules.Linear8bitLt")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,8 @@ class LoRA:
     `alpha` is one number or a mapping of pattern to number, first match wins. `bias` also trains
     the biases of the adapted layers ("lora_only") or of all layers ("all"). `extras` names modules
     that are trained in full and kept in the adapter, such as a new head. `init` is how A and B
-    start: "default" (A at random, B zero), "pissa" or "olora". `dtype` is what the trained
-    parameters are kept in.
+    start: "default" (A at random, B zero), "pissa", "olora", or one of `lk.EVA`, `lk.LoRAGA` and
+    `lk.LoftQ`, which take data or weights. `dtype` is what the trained parameters are kept in.
     """
 
     alpha: float | Mapping[str, float] = 16.0
@@ -60,7 +61,7 @@ class LoRA:
     rslora: bool = False
     bias: str = "none"
     extras: tuple[str, ...] = ()
-    init: str = "default"
+    init: str | Initialiser = DEFAULT
     dtype: torch.dtype = torch.float32
 
     name: ClassVar[str] = "lora"
@@ -76,11 +77,8 @@ class LoRA:
                 f"bias is {self.bias!r}; expected 'none', 'lora_only' or 'all'."
                 + did_you_mean(str(self.bias), ("none", "lora_only", "all"))
             )
-        if self.init not in INITIALISERS:
-            raise PlanError(
-                f"init is {self.init!r}; expected one of {', '.join(INITIALISERS)}."
-                + did_you_mean(str(self.init), INITIALISERS)
-            )
+        if isinstance(self.init, str):
+            _check_init(self.init)
         if isinstance(self.extras, str):
             raise PlanError(f"extras is the text {self.extras!r}; expected a list of modules.")
         if not self.dtype.is_floating_point:
@@ -102,13 +100,14 @@ class LoRA:
         biased = self._biased(root, layers, extras)
         updates: dict[str, dict[str, Update]] = {path: {} for path in layers}
         for path in extras:
-            updates.setdefault(path, {}).update(self._whole(root.get_submodule(path)))
+            updates.setdefault(path, {}).update(self._whole(root.get_submodule(path), path))
         for path, layer in layers.items():
             if is_norm(layer):
-                updates[path].update(self._whole(layer))
+                updates[path].update(self._whole(layer, path))
+        starts = self._starts(root, forms, ranks, alphas)
         for target, form in forms.items():
-            fresh = self._fresh(form, ranks[target], alphas[target])
-            updates[form.path][form.kind] = fresh
+            start = starts.get(target) or _random(form, ranks[target], self.dtype)
+            put(updates, form, self._low_rank(form, start, alphas[target]))
         for path in biased:
             value = bias_of(root.get_submodule(path)).to(self.dtype, copy=True)
             updates.setdefault(path, {})["bias"] = BiasShift(value)
@@ -118,53 +117,59 @@ class LoRA:
         """The updates of a state that was read from a file and checked against the model."""
         updates: dict[str, dict[str, Update]] = {}
         for path, values in state.extras.items():
-            whole = self._whole(root.get_submodule(path))
+            whole = self._whole(root.get_submodule(path), path)
             for update in whole.values():
                 for name, parameter in update.whole().items():
                     parameter.data = values[name].to(parameter)
             updates.setdefault(path, {}).update(whole)
         for target, low in state.low_rank.items():
             form = Form.of(root, target)
-            updates.setdefault(form.path, {})[form.kind] = self._known(form, low)
+            put(updates, form, self._known(form, low))
         for path, value in state.biases.items():
             own = bias_of(root.get_submodule(path))
             shift = BiasShift(value.to(own.device, self.dtype, copy=True))
             updates.setdefault(path, {})["bias"] = shift
         return updates
 
-    def _whole(self, module: nn.Module) -> dict[str, Update]:
+    def _whole(self, module: nn.Module, path: str) -> dict[str, Update]:
         """A module that is trained in full: as a change where it can be one, else as a copy."""
+        inside = next((m for m in module.modules() if is_quantised(m)), None)
+        if inside is not None:
+            raise UnsupportedError(
+                f"{path!r} is quantised ({type(inside).__name__}), so it cannot be trained in "
+                "full. Give it a rank instead, or leave it out of what is quantised."
+            )
         if is_norm(module):
             return {"norm": NormShift(module, own_parameters(module), self.dtype)}
         return {"replacement": Replacement(bare_copy(module), self.dtype)}
 
-    def _fresh(self, form: Form, rank: int, alpha: float) -> LowRank:
-        columns, rows = form.size
-        factors = INITIALISERS[self.init]
-        if factors is not None:
-            return self._low_rank(form, self._anchored(form, rank, alpha, factors), alpha)
-        A = torch.empty(rank, columns, device=form.device, dtype=self.dtype)
-        B = torch.empty(rows, rank, device=form.device, dtype=self.dtype)
-        form.geometry.start(A, B)
-        return self._low_rank(form, Factors(A, B), alpha)
+    def _starts(
+        self, root: nn.Module, forms: Mapping[str, Form], ranks: Mapping[str, int],
+        alphas: Mapping[str, float],
+    ) -> dict[str, Factors]:  # fmt: skip
+        """Factors for the targets that do not start by chance alone, where they are trained."""
+        places = {
+            t: Place(form, ranks[t], self.scale(alphas[t], ranks[t])) for t, form in forms.items()
+        }
+        found = self._start(root, places) if places else {}
+        return {target: self._kept(forms[target], start) for target, start in found.items()}
 
-    def _anchored(self, form: Form, rank: int, alpha: float, factors: Initialiser) -> Factors:
-        """Factors that start where the weight says, anchored there."""
-        if rank > min(form.size):
-            raise PlanError(
-                f"init={self.init!r} takes rank {rank} from the weight of {form.path!r}, which has "
-                f"at most {min(form.size)}. Lower the rank there."
-            )
-        start = factors(form.matrix(), rank, self.scale(alpha, rank))
-        A, B = (value.to(self.dtype).contiguous() for value in start)
-        return Factors(A, B, (A.clone(), B.clone()))
+    def _start(self, root: nn.Module, places: Places) -> dict[str, Factors]:
+        """What the initialiser makes of the targets; nothing where they start as they do."""
+        init = INITIALISERS.get(self.init) if isinstance(self.init, str) else self.init
+        return {} if init is None else init.start(root, places)
 
-    def _known(self, form: Form, low: LowRankState) -> LowRank:
+    def _kept(self, form: Form, start: Factors) -> Factors:
+        """The factors in the dtype and place where they are trained."""
+
         def here(value: Tensor) -> Tensor:
             return value.to(form.device, self.dtype, copy=True).contiguous()
 
-        anchor = low.anchor and (here(low.anchor[0]), here(low.anchor[1]))
-        return self._low_rank(form, Factors(here(low.A), here(low.B), anchor), low.alpha)
+        anchor = start.anchor and (here(start.anchor[0]), here(start.anchor[1]))
+        return Factors(here(start.A), here(start.B), anchor)
+
+    def _known(self, form: Form, low: LowRankState) -> LowRank:
+        return self._low_rank(form, self._kept(form, Factors(low.A, low.B, low.anchor)), low.alpha)
 
     def _low_rank(self, form: Form, factors: Factors, alpha: float) -> LowRank:
         return LowRank(form.geometry, factors.A, factors.B, **self._given(form, factors, alpha))
@@ -172,7 +177,7 @@ class LoRA:
     def _given(self, form: Form, factors: Factors, alpha: float) -> dict[str, Any]:
         return {
             "alpha": alpha,
-            "scale": self.scale(alpha, len(factors.A)),
+            "scale": self.scale(alpha, factors.A.shape[-2]),
             "dropout": float(self.dropout),
             "part": form.part,
             "outputs": None if form.outputs is None else form.outputs.to(form.device),
@@ -207,6 +212,38 @@ class LoRA:
                 check_biased(module, path)
                 found.append(path)
         return found
+
+
+def put(updates: dict[str, dict[str, Update]], form: Form, update: LowRank) -> None:
+    """Add an update to those of its layer; those of experts act as one."""
+    here = updates.setdefault(form.path, {})
+    if form.lead:
+        together = here.setdefault("experts", Experts())
+        assert isinstance(together, Experts)
+        together.add(form.part, update)
+    else:
+        here[form.kind] = update
+
+
+def _random(form: Form, rank: int, dtype: torch.dtype) -> Factors:
+    """Factors as the geometry starts them: one at random, the other zero."""
+    columns, rows = form.size
+    A = torch.empty(*form.lead, rank, columns, device=form.device, dtype=dtype)
+    B = torch.empty(*form.lead, rows, rank, device=form.device, dtype=dtype)
+    form.geometry.start(A, B)
+    return Factors(A, B)
+
+
+def _check_init(name: str) -> None:
+    if name in FROM_DATA:
+        raise PlanError(f"init={name!r} needs something to start from: pass {FROM_DATA[name]}.")
+    known = (DEFAULT, *INITIALISERS)
+    if name not in known:
+        hint = did_you_mean(name, [*known, *FROM_DATA])
+        raise PlanError(
+            f"init is {name!r}; expected one of {', '.join(known)}, or "
+            f"{', '.join(FROM_DATA.values())}.{hint}"
+        )
 
 
 def check_alpha(alpha: object, where: str) -> float:

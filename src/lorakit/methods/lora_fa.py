@@ -11,7 +11,8 @@ from typing import ClassVar
 
 from lorakit.core.update import LowRank
 from lorakit.layers.form import Form
-from lorakit.methods.lora import Factors, LoRA
+from lorakit.methods.lora import LoRA
+from lorakit.methods.start import Factors
 
 
 @dataclass(frozen=True)

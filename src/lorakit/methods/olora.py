@@ -9,8 +9,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-name = "olora"
-
 
 def factors(weight: Tensor, rank: int, _: float) -> tuple[Tensor, Tensor]:
     """A (rank, in), upper triangular, and B (out, rank) with orthonormal columns."""

@@ -10,8 +10,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-name = "pissa"
-
 
 def factors(weight: Tensor, rank: int, scale: float) -> tuple[Tensor, Tensor]:
     """A (rank, in) and B (out, rank) with scale * B A the best approximation of W of that rank."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,13 +18,15 @@ from torch import Tensor, nn
 from lorakit.core.activate import use
 from lorakit.core.errors import MergeError
 from lorakit.core.folder import whole_folder
-from lorakit.core.merge import MergeReport, merged
+from lorakit.core.merge import MergeReport, holders, merged, plain_dtype
 from lorakit.core.registry import require_registry, root_of
 from lorakit.core.site import Site
 from lorakit.core.state import capture, digest
+from lorakit.core.update import Quantised
 from lorakit.formats.check import MERGED
 from lorakit.formats.packing import packed
 from lorakit.formats.save import the_adapter
+from lorakit.layers import geometry_of, is_quantised
 from lorakit.models.load import quiet
 
 # What belongs to a base beside its weights, to be used at all.
@@ -49,14 +51,17 @@ class ExportReport:
 
 
 def export_merged(
-    model: nn.Module, folder: str | os.PathLike, *, name: str | list[str] | None = None
-) -> ExportReport:
+    model: nn.Module, folder: str | os.PathLike, *, name: str | list[str] | None = None,
+    rounding: str = "nearest", seed: int = 0,
+) -> ExportReport:  # fmt: skip
     """Write the base with the named adapters merged in, loadable without lorakit.
 
     The folder is loaded again with plain transformers and compared tensor by tensor and by its
     logits before it appears; the model itself stays unmerged. Weights that were tied and are not
-    equal any more are written apart. Its config tells which adapters it holds, so that none is
-    merged in twice. Raises `MergeError` or `SaveError`, nothing written.
+    equal any more are written apart; quantised layers, adapted or not, are written in full. Its
+    config tells which adapters it holds, so that none is merged in twice. `rounding` and `seed` are
+    those of `merge`; to keep changes that the dtype would swallow, load the base in float32. Raises
+    `MergeError` or `SaveError`, nothing written.
     """
     root = root_of(model)
     if not hasattr(root, "save_pretrained") or not hasattr(root, "config"):
@@ -67,12 +72,17 @@ def export_merged(
     names = [name] if isinstance(name, str) else name or [the_adapter(root, None)]
     held = [_record(root, each) for each in names]
     before = _logits(root, names)
-    with whole_folder(folder, lambda _: "it is not empty") as partial, merged(root, *names) as done:
-        with quiet(), torch.no_grad():
+    with (
+        whole_folder(folder, lambda _: "it is not empty") as partial,
+        merged(root, *names, rounding=rounding, seed=seed) as done,
+    ):
+        with quiet(), torch.no_grad(), _in_full(root):
             _write(root, partial, held)
             reloaded = _reload(root, partial)
             _compare(root, reloaded)
-            error = _distance(before, _logits(reloaded, None), root)
+            # Inputs of a quantised layer may be rounded as well, which a plain one's are not.
+            after = None if done.dequantised else _logits(reloaded, None)
+            error = _distance(before, after, root)
         _copy_tokenizer(root, partial)
     return ExportReport(Path(folder).expanduser().resolve(), done, error)
 
@@ -95,12 +105,34 @@ def _write(root: Any, folder: Path, held: list[dict[str, Any]]) -> None:
 @contextmanager
 def _own_config(root: Any) -> Iterator[Any]:
     """Let the model have a copy of its config, for changes that belong to the export alone."""
-    own = root.config
+    own, quantiser = root.config, root.__dict__.get("hf_quantizer")
     root.config = copy.deepcopy(own)
+    if quantiser is not None:
+        del root.config.quantization_config
+        root.hf_quantizer = None
     try:
         yield root.config
     finally:
         root.config = own
+        if quantiser is not None:
+            root.hf_quantizer = quantiser
+
+
+@contextmanager
+def _in_full(root: nn.Module) -> Iterator[None]:
+    """Let plain layers stand for those quantised ones that no adapter changes."""
+    dtype, places = plain_dtype(root), []
+    for layer in [layer for layer in root.modules() if is_quantised(layer)]:
+        geometry = cast(Quantised, geometry_of(layer))
+        plain = geometry.closed(layer, geometry.matrix(layer).detach().to(dtype), again=False)
+        places += [(parent, leaf, layer, plain) for parent, leaf in holders(root, layer)]
+    try:
+        for parent, leaf, _, plain in places:
+            parent._modules[leaf] = plain
+        yield
+    finally:
+        for parent, leaf, layer, _ in places:
+            parent._modules[leaf] = layer
 
 
 def _untied(root: nn.Module) -> bool:

@@ -13,7 +13,10 @@ import torch
 from torch import nn
 
 from lorakit.core.errors import ModelError, did_you_mean
+from lorakit.layers import is_quantised
+from lorakit.layers.quantised import plain_linear, settle
 from lorakit.models.ending import check_end
+from lorakit.models.quantise import quantisation
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -57,12 +60,13 @@ def load_config(name: str) -> Any:
 
 def load_base(
     name: str, kind: str, *, labels: list[str] | None = None, precision: str = "fp32",
-    device: torch.device | str = "cpu", padding: int | None = None,
+    quantise: str = "none", device: torch.device | str = "cpu", padding: int | None = None,
 ) -> Base:  # fmt: skip
     """The base for a task: `kind` is "causal", "seq2seq" or "classes".
 
     `labels` are class names, or [] for a head of one score. Modules without weights in the
     checkpoint, such as a new head, are started from the global seed and named in the result.
+    `quantise` is "none", or how linear layers but heads are kept: see `models/quantise.py`.
     """
     config = load_config(name)
     auto = auto_class(kind, config, name)
@@ -72,10 +76,20 @@ def load_base(
         options["ignore_mismatched_sizes"] = True  # a head for other labels is a new head
         if padding is not None:
             config.pad_token_id = padding
+    if quantise != "none":
+        heads = _heads(empty_model(name, kind, labels)) if kind == "classes" else []
+        options["quantization_config"] = quantisation(config, quantise, DTYPES[precision], heads)
+        options["device_map"] = {"": device}  # a quantised model stays where it was loaded
     with _explained(name, "model"), quiet():
         model, info = auto.from_pretrained(name, config=config, **options)
     missing = {*info["missing_keys"], *(entry[0] for entry in info["mismatched_keys"])}
-    return Base(model.to(device), fresh_modules(model, missing))
+    fresh = fresh_modules(model, missing)
+    if quantise == "none":
+        model = model.to(device)
+    for path in fresh:
+        _in_full(model, path)
+    settle(model, training=False)
+    return Base(model, fresh)
 
 
 def empty_model(name: str, kind: str, labels: list[str] | None = None) -> nn.Module:
@@ -165,6 +179,21 @@ def check_folder(name: str) -> None:
         siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         hint = did_you_mean(path.name, siblings) or " Check the path."
         raise ModelError(f"{name} is not there.{hint}")
+
+
+def _heads(model: Any) -> list[str]:
+    """The outermost modules after the base, which get trained and so are not quantised."""
+    return [name for name, _ in model.named_children() if name != model.base_model_prefix]
+
+
+def _in_full(model: nn.Module, fresh: str) -> None:
+    """Let layers that have no weights in the checkpoint be plain ones, which they are inside."""
+    for path, layer in list(model.get_submodule(fresh).named_modules(prefix=fresh)):
+        if is_quantised(layer) and isinstance(layer.weight, nn.Parameter):
+            weight = layer.weight
+            if weight.is_floating_point() and weight.dim() == 2:
+                parent, _, leaf = path.rpartition(".")
+                setattr(model.get_submodule(parent), leaf, plain_linear(layer, weight))
 
 
 def _set_labels(config: Any, labels: list[str]) -> None:

@@ -12,6 +12,7 @@ from lorakit.core.plan import Plan, Rank, assign_ranks, split_target
 from lorakit.core.registry import root_of
 from lorakit.core.site import Site
 from lorakit.layers import adaptable, require_geometry
+from lorakit.layers.experts import expert_parameters
 from lorakit.layers.form import Form, check_parts
 from lorakit.layers.fused import slices_of
 from lorakit.layers.norm import is_norm
@@ -24,9 +25,10 @@ Targets = str | Choice | Iterable["str | Choice"]
 def plan(model: nn.Module, targets: Targets = "all-linear", rank: Rank = 8) -> Plan:
     """The layers that `targets` means, each with its rank, in the model's order.
 
-    A target is a preset ("attention", "mlp", "all-linear", "embeddings", "norms"), a role ("q",
-    "o", "up"), a path or its dotted end ("q_proj"), a part of a fused layer ("c_attn:q"), a glob
-    ("*.layers.0-3.*"), or a callable of (path, module) that says yes. `rank` is one number, or
+    A target is a preset ("attention", "mlp", "all-linear", "embeddings", "norms", "experts"), a
+    role ("q", "o", "up"), a path or its dotted end ("q_proj"), a part of a fused layer
+    ("c_attn:q"), a parameter of fused experts ("experts:down_proj"), a glob ("*.layers.0-3.*"), or
+    a callable of (path, module) that says yes. `rank` is one number, or
     pattern -> number where the first match wins and 0 leaves a layer out; a norm has rank 1, whose
     vectors are trained as they are. Raises `PlanError` for a word that means no layer, with the
     nearest names.
@@ -79,6 +81,7 @@ def _meant(
         return known[target]
     if ":" in target:
         parts = {f"{path}:{part}" for path in able for part in slices_of(root, path)}
+        parts |= {f"{path}:{name}" for path, m in modules.items() for name in expert_parameters(m)}
         hits = {part for part in parts if matches(target, part)}
         if not hits:
             raise PlanError(f"targets: no layer has the part {target!r}.{_parts(parts)}")
@@ -87,6 +90,9 @@ def _meant(
     hits = every & able
     if hits:
         return hits
+    fused = next((path for path in sorted(every, key=len) if expert_parameters(modules[path])), "")
+    if fused and not is_glob(target):
+        Form.of(root, fused)  # raises, and says how its parameters are named
     if every and not is_glob(target):
         path = min(every, key=len)
         require_geometry(modules[path], path)

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from torch import nn
 
 from lorakit.layers import geometry_of
+from lorakit.layers.experts import expert_parameters
 from lorakit.layers.fused import slices_of
 from lorakit.layers.norm import is_norm
 
@@ -33,9 +34,24 @@ PRESETS = {
     "mlp": ("up", "gate", "gate_up", "down"),
     "embeddings": ("embed",),
     "norms": ("norm",),
+    "experts": ("expert",),
 }
 MATRICES = ("linear", "conv1d")  # the geometries of matrix products
-ROLES = ("q", "k", "v", "qkv", "o", "up", "gate", "gate_up", "down", "embed", "norm", "head")
+ROLES = (
+    "q",
+    "k",
+    "v",
+    "qkv",
+    "o",
+    "up",
+    "gate",
+    "gate_up",
+    "down",
+    "embed",
+    "norm",
+    "head",
+    "expert",
+)
 
 
 def roles_of(model: nn.Module) -> dict[str, list[str]]:
@@ -53,6 +69,11 @@ def roles_of(model: nn.Module) -> dict[str, list[str]]:
             role = "embed" if path in tokens else _role(path, layer)
         if role is not None:
             found.setdefault(role, []).append(path)
+    experts = [
+        f"{path}:{name}" for path, m in model.named_modules() for name in expert_parameters(m)
+    ]
+    if experts:
+        found["expert"] = experts
     for path in [*found.get("qkv", ()), *found.get("gate_up", ())]:
         for part in slices_of(model, path):
             found.setdefault(part, []).append(f"{path}:{part}")
@@ -91,7 +112,12 @@ def words(roles: dict[str, list[str]], linear: Iterable[str]) -> dict[str, set[s
     known = {role: set(paths) for role, paths in roles.items()}
     for preset, members in PRESETS.items():
         # Of a fused layer a preset means the whole; its parts are there for the asking.
-        union = {path for role in members for path in roles.get(role, ()) if ":" not in path}
+        union = {
+            target
+            for role in members
+            for target in roles.get(role, ())
+            if ":" not in target or role == "expert"
+        }
         if union:
             known[preset] = union
     known["all-linear"] = set(linear)

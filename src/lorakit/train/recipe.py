@@ -36,12 +36,13 @@ class LoraOptions(Part):
     targets: str | list[str] = Field(
         default="all-linear", description="presets, roles, names or globs"
     )
-    method: Literal["lora", "dora", "lora-fa"] = Field(
-        default="lora", description="dora adds magnitudes, lora-fa freezes A"
+    method: Literal["lora", "dora", "lora-fa", "vera"] = Field(
+        default="lora", description="dora adds magnitudes, lora-fa freezes A, vera trains vectors"
     )
-    init: Literal["default", "pissa", "olora"] = Field(
+    init: Literal["default", "pissa", "olora", "eva", "lora-ga", "loftq"] = Field(
         default="default", description="how A and B start"
     )
+    init_rows: Whole = Field(default=64, description="training rows that eva and lora-ga look at")
     dropout: Share = Field(default=0.0, description="dropout on the input of A")
     rslora: bool = Field(default=False, description="scale by alpha / sqrt(r) instead")
     bias: Literal["none", "lora_only", "all"] = Field(
@@ -77,6 +78,9 @@ class TrainOptions(Part):
     )
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         default="fp32", description="dtype of the base"
+    )
+    quantise: Literal["none", "nf4", "int8", "torchao-int8"] = Field(
+        default="none", description="the base's linear layers in few bits: needs lorakit[quant]"
     )
     checkpointing: bool = Field(default=False, description="recompute activations to save memory")
     length_groups: bool = Field(default=False, description="batch rows of similar length")
@@ -114,6 +118,8 @@ class Recipe(Part):
             raise ValueError("train.patience needs evaluations: set data.eval or data.eval_share")
         if (self.data.prompt is None) != (self.data.completion is None):
             raise ValueError("data.prompt and data.completion go together: set both or none")
+        if self.lora.init == "loftq" and self.train.quantise == "none":
+            raise ValueError("lora.init loftq makes up for quantisation: set train.quantise")
         if self.data.end is not None and self.task not in ENDED:
             raise ValueError(f"data.end is for {' and '.join(ENDED)}; {self.task} ends rows itself")
         return self

@@ -39,6 +39,7 @@ from lorakit.train.plot import plot_loss
 from lorakit.train.recipe import ENDED, Recipe
 from lorakit.train.record import EVENTS, Record, log_to, read_events
 from lorakit.train.setup import CHECKPOINTS, Flow, RunTrainer, make_trainer
+from lorakit.train.start import initialiser
 
 NAME = "trained"
 METRICS = "metrics.json"
@@ -78,7 +79,7 @@ def run(
     set_seed(recipe.train.seed)
     base = load_base(
         recipe.model, task.kind, labels=task.labels(), precision=recipe.train.precision,
-        device=device, padding=tokenizer.pad_token_id,
+        quantise=recipe.train.quantise, device=device, padding=tokenizer.pad_token_id,
     )  # fmt: skip
     end, about_end = recipe.data.end, ""
     if end is None and task.name in ENDED:
@@ -92,7 +93,7 @@ def run(
     method = method_named(recipe.lora.method)(
         alpha=recipe.lora.alpha, dropout=recipe.lora.dropout, rslora=recipe.lora.rslora,
         bias=recipe.lora.bias, extras=tuple(extras),
-        init=recipe.lora.init,
+        init=initialiser(recipe, task, base.model, data[0], tokenizer.pad_token_id),
     )  # fmt: skip
     chosen = plan(base.model, targets=recipe.lora.targets, rank=recipe.lora.rank)
     report = inject(base.model, chosen, name=NAME, method=method)

@@ -7,7 +7,8 @@ or not there, and stops where going on would be wrong.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,8 @@ class AdapterTrainer(Trainer):
         self.lora_plus = lora_plus
         self.adapter = _one_active(model)
         self._proved_alive = False
-        super().__init__(model, *args, **kwargs)
+        with _known_as_adapted(model):
+            super().__init__(model, *args, **kwargs)
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
@@ -168,6 +170,23 @@ class AdapterTrainer(Trainer):
             return best
         self.restore(checkpoint.path_for(Path(str(self.args.output_dir)), best))
         return best
+
+
+@contextmanager
+def _known_as_adapted(model: Any) -> Iterator[None]:
+    """Tell Trainer that a quantised model has adapters; it looks for PEFT's mark alone.
+
+    The mark is there only while Trainer is built, as `save_pretrained` would act on it.
+    """
+    mark = "_hf_peft_config_loaded"
+    marked = getattr(model, "is_quantized", False) and mark not in model.__dict__
+    if marked:
+        model.__dict__[mark] = True
+    try:
+        yield
+    finally:
+        if marked:
+            del model.__dict__[mark]
 
 
 def _one_active(model: nn.Module) -> str:

@@ -1,0 +1,152 @@
+"""How A and B start, where it is not at random and at zero: what every initialiser has to be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from lorakit.core.errors import PlanError, UnsupportedError, shortlist
+from lorakit.core.update import Call, first_input
+from lorakit.layers.form import Form
+
+
+class Factors(NamedTuple):
+    """A (rank, in) and B (out, rank) of one update, and their anchor: where they count as zero."""
+
+    A: Tensor
+    B: Tensor
+    anchor: tuple[Tensor, Tensor] | None = None
+
+
+class Place(NamedTuple):
+    """One target that wants factors: its form on the model, its rank and its scale."""
+
+    form: Form
+    rank: int
+    scale: float
+
+
+Places = Mapping[str, Place]
+MATRICES = ("linear", "conv1d")  # the geometries of matrix products
+
+
+class Initialiser(Protocol):
+    """One way to start; one file each. `start` changes nothing on the model."""
+
+    def start(self, root: nn.Module, places: Places) -> dict[str, Factors]:
+        """Factors for every target, in float32 or wider."""
+        ...
+
+
+class FromWeight(NamedTuple):
+    """A start that the weight alone decides: (weight, rank, scale) -> A, B, anchored there."""
+
+    name: str
+    factors: Callable[[Tensor, int, float], tuple[Tensor, Tensor]]
+
+    def start(self, root: nn.Module, places: Places) -> dict[str, Factors]:
+        """Factors for every target, and themselves as anchors: the update starts at zero."""
+        del root
+        require_matrices(self.name, places)
+        check_ranks(self.name, places)
+        found = {}
+        for target, (form, rank, scale) in places.items():
+            A, B = self.factors(form.matrix(), rank, scale)
+            found[target] = Factors(A, B, (A.clone(), B.clone()))
+        return found
+
+
+def check_ranks(name: str, places: Places) -> None:
+    """Raise `PlanError` for a rank that is more than the layer's matrix has."""
+    for target, place in places.items():
+        most = min(place.form.size)
+        if place.rank > most:
+            raise PlanError(
+                f"init={name!r} takes rank {place.rank} for {target!r}, whose matrix has at most "
+                f"{most}. Lower the rank there."
+            )
+
+
+def require_matrices(name: str, places: Places) -> None:
+    """Raise `UnsupportedError` for fused experts, whose weights are many matrices at once."""
+    fused = [target for target, place in places.items() if place.form.lead]
+    if fused:
+        raise UnsupportedError(
+            f"init={name!r} starts from one matrix for each target, and {shortlist(fused)} has one "
+            "for each expert. Leave it out of the plan, or use the default start."
+        )
+
+
+def require_products(name: str, places: Places) -> None:
+    """Raise `UnsupportedError` unless every target is a matrix product, y = x W^T."""
+    other = [t for t, p in places.items() if p.form.geometry.name not in MATRICES]
+    if other:
+        raise UnsupportedError(
+            f"init={name!r} starts from what goes through matrix products, and {shortlist(other)} "
+            "is none. Leave it out of the plan, or give it an adapter of its own."
+        )
+
+
+@contextmanager
+def watched(layers: Mapping[str, nn.Module], look: Callable[..., Any]) -> Iterator[None]:
+    """Call look(path, x, y) after every forward of the layers, for the length of a block.
+
+    Where `look` returns something, that is the layer's output from then on.
+    """
+
+    def hook(path: str) -> Callable[..., Any]:
+        def seen(_: nn.Module, args: tuple, kwargs: dict[str, Any], y: Tensor) -> Any:
+            return look(path, first_input(Call(args, kwargs, y)), y)
+
+        return seen
+
+    handles = [
+        layer.register_forward_hook(hook(path), with_kwargs=True) for path, layer in layers.items()
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def layers_of(places: Places) -> dict[str, nn.Module]:
+    """The layers of the targets by path, each once."""
+    return {place.form.path: place.form.layer for place in places.values()}
+
+
+@contextmanager
+def answering(root: nn.Module) -> Iterator[None]:
+    """The model in eval mode, for the length of a block; each module gets its own mode back."""
+    modes = [(module, module.training) for module in root.modules()]
+    root.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def rows_of(x: Tensor, mask: Tensor | None) -> Tensor:
+    """What went into a layer as rows (count, in) in float32, without those of padding."""
+    rows = x.detach().reshape(-1, x.shape[-1]).float()
+    if mask is not None and mask.shape == x.shape[:-1]:
+        rows = rows[mask.reshape(-1).bool()]
+    return rows
+
+
+def run_batch(root: nn.Module, batch: Any) -> Any:
+    """The model's answer to a batch: a mapping of its arguments, a tuple of them, or a tensor."""
+    if isinstance(batch, Mapping):
+        return root(**batch)
+    return root(*batch) if isinstance(batch, (tuple, list)) else root(batch)
+
+
+def mask_of(batch: Any) -> Tensor | None:
+    """The batch's attention mask, of two dimensions, if it has one."""
+    mask = batch.get("attention_mask") if isinstance(batch, Mapping) else None
+    return mask if isinstance(mask, torch.Tensor) and mask.dim() == 2 else None
