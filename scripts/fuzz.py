@@ -33,6 +33,9 @@ ENDS = {
                   ".lora_magnitude_vector", ".lora_linear_layer.up.weight", ""),
     "loralib": (".lora_A", ".lora_B", ".weight", ".bias", ""),
     "cloneofsimo": (":0:up", ":0:down", ":1:up", ":1:down", ":0:alpha", ""),
+    "torchtune": (".lora_a.weight", ".lora_b.weight", ".magnitude", ".weight", ""),
+    "litgpt": (".lora_A", ".lora_B", ".linear.weight", ""),
+    "gguf": (".weight.lora_a", ".weight.lora_b", ".weight", ""),
     "peft": (".lora_A.weight", ".lora_B.weight", ".lora_embedding_A", ".lora_embedding_B",
              ".lora_magnitude_vector", ".base_layer.weight", ".base_layer.bias", ".bias",
              ".weight", ""),
@@ -42,21 +45,56 @@ STEMS = {
     "diffusers": ("unet.mid_block.to_q", "mid_block.to_k", "text_encoder.text_model.fc1", "x"),
     "loralib": ("mid_block.to_q", "conv_in", "x"),
     "cloneofsimo": ("unet", "text_encoder", "<s1>", "0", "1"),
+    "torchtune": ("layers.0.attn.q_proj", "layers.0.attn.v_proj", "layers.0.mlp.w1", "output", "x"),
+    "litgpt": ("transformer.h.0.attn.qkv", "transformer.h.0.mlp.fc_1", "transformer.h.0.mlp.fc",
+               "transformer.h.0.attn.attn", "lm_head", "x"),
+    "gguf": ("blk.0.attn_q", "blk.0.attn_qkv", "blk.0.ffn_up", "token_embd", "output", "x"),
     "peft": ("base_model.model.mid_block.to_q", "base_model.model.conv_in", "x",
              "base_model.model.table"),
 }  # fmt: skip
 
 
-def base():
+TEXT = ("torchtune", "litgpt", "gguf")
+FAMILIES = {"llama": "llama", "qwen2": "qwen2", "gpt_neox": "gptneox"}
+
+
+def base(family: str = ""):
     """A model with a layer of each kind that the invented names may mean."""
     import torch
     from torch import nn
 
     torch.manual_seed(0)
+    if family:
+        return text_base(family)
     return nn.ModuleDict({
         "mid_block": nn.ModuleDict({"to_q": nn.Linear(3, 4), "to_k": nn.Linear(3, 4)}),
         "conv_in": nn.Conv2d(3, 4, 3), "table": nn.Embedding(3, 4),
     })  # fmt: skip
+
+
+def text_base(family: str):
+    """A language model's layers by their names, and a config of two heads of two."""
+    from types import SimpleNamespace
+
+    from torch import nn
+
+    if family == "gpt_neox":
+        inner = {"attention": nn.ModuleDict({"query_key_value": nn.Linear(3, 12)}),
+                 "mlp": nn.ModuleDict({"dense_h_to_4h": nn.Linear(3, 9)})}  # fmt: skip
+    else:
+        parts = {"q_proj": nn.Linear(3, 4), "k_proj": nn.Linear(3, 2), "v_proj": nn.Linear(3, 2)}
+        mlp = {"gate_proj": nn.Linear(3, 9), "up_proj": nn.Linear(3, 9)}
+        inner = {"self_attn": nn.ModuleDict(parts), "mlp": nn.ModuleDict(mlp)}
+    body = nn.ModuleDict({
+        "layers": nn.ModuleList([nn.ModuleDict(inner)]), "embed_tokens": nn.Embedding(9, 3)
+    })  # fmt: skip
+    config = SimpleNamespace(
+        model_type=family, num_attention_heads=2, hidden_size=4,
+        num_key_value_heads=2 if family == "gpt_neox" else 1, tie_word_embeddings=False,
+    )  # fmt: skip
+    object.__setattr__(body, "config", config)
+    where = "gpt_neox" if family == "gpt_neox" else "model"
+    return nn.ModuleDict({where: body, "lm_head": nn.Linear(3, 9)})
 
 
 def invented(form: str) -> Callable[[bytes], None]:
@@ -103,26 +141,37 @@ def invented(form: str) -> Callable[[bytes], None]:
                 "layers_to_transform": given.PickValueInList([None, 0, [0, "a"], [1]]),
             }  # fmt: skip
             files = {"adapter_config.json": json.dumps(config).encode()}
+        family = given.PickValueInList(list(FAMILIES)) if form in TEXT else ""
+        if form == "gguf":
+            metadata = {
+                "general.architecture": given.PickValueInList([*FAMILIES.values(), "x"]),
+                "adapter.type": given.PickValueInList(["lora", "lora", "x"]),
+                "adapter.lora.alpha": given.PickValueInList(["2.0", "0", "nan", "x", "1e-40"]),
+                f"{FAMILIES[family]}.attention.key_length": given.PickValueInList(["2", "3", "x"]),
+            }
         content = Content("here", files, tensors, metadata)
         alpha = given.PickValueInList([None, 1.0])
         enabled = given.PickValueInList([None, (True, False, True), (False, True)])
         options = Options(alpha=alpha, enabled=enabled)
         if reader.matches(content):
-            _use(reader, content, options)
+            _use(reader, content, options, family)
 
     return run
 
 
-def _use(reader, content, options) -> None:
+def _use(reader, content, options, family) -> None:
     """Read, fit to the model, check against it, and write again."""
     from lorakit.formats.check import check_state
     from lorakit.formats.components import fit
     from lorakit.formats.load import own_modules
     from lorakit.formats.proof import holdable
 
-    model = base()
+    model = base(family)
     modules = own_modules(model)
-    state = reader.load(content, None, options)
+    # Some formats cannot be read without the base, or are written for it alone.
+    state = reader.load(content, modules if family else None, options)
+    if family:
+        check_state(model, state, "here")
     kept, _ = holdable(state, reader.name, drop=True)
     if kept.low_rank:
         reader.save(kept, modules, options)
@@ -140,8 +189,9 @@ def damaged(kind: str) -> Callable[[bytes], None]:
             folder = Path(place)
             if kind == "pickle":
                 (folder / "x.bin").write_bytes(data)
-            elif kind == "safetensors":
-                (folder / "x.safetensors").write_bytes(data)
+            elif kind in ("safetensors", "container"):
+                end = "gguf" if kind == "container" else kind
+                (folder / f"x.{end}").write_bytes(data)
             else:
                 size = int.from_bytes(data[:2], "little")
                 (folder / "adapter_config.json").write_bytes(data[2 : 2 + size])
@@ -167,6 +217,8 @@ def seeds(target: str) -> list[bytes]:
     import torch
     from safetensors.torch import save
 
+    from lorakit.formats import gguf_file
+
     pair = {"base_model.model.x.lora_A.weight": torch.ones(1, 2),
             "base_model.model.x.lora_B.weight": torch.ones(2, 1)}  # fmt: skip
     flat = {"lora_unet_mid_block_to_q.lora_down.weight": torch.ones(1, 2),
@@ -175,7 +227,12 @@ def seeds(target: str) -> list[bytes]:
     torch.save({"x.lora_A": torch.ones(1, 2), "x.lora_B": torch.ones(2, 1).half()}, file)
     config = json.dumps({"peft_type": "LORA", "r": 1, "lora_alpha": 2}).encode()
     folder = len(config).to_bytes(2, "little") + config + save(pair)
+    values = {"general.architecture": "qwen2", "general.type": "adapter", "adapter.type": "lora",
+              "adapter.lora.alpha": 2.0}  # fmt: skip
+    factors = {"blk.0.ffn_up.weight.lora_a": torch.ones(1, 2),
+               "blk.0.ffn_up.weight.lora_b": torch.ones(2, 1).half()}  # fmt: skip
     return {
+        "container": [gguf_file.write(values, factors)],
         "pickle": [file.getvalue()],
         "safetensors": [save(flat), save(flat, {"ss_steps": "4"})],
         "folder": [folder],
@@ -201,7 +258,7 @@ def watched(run: Callable[[bytes], None]) -> Callable[[bytes], None]:
     return guarded
 
 
-TARGETS = ["expression", "folder", "pickle", "safetensors", *ENDS]
+TARGETS = ["container", "expression", "folder", "pickle", "safetensors", *ENDS]
 
 
 def fuzz(target: str, seconds: int, out: Path, again: Path | None) -> None:

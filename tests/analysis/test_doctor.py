@@ -71,3 +71,15 @@ def test_large_values_and_single_dead_modules_are_named(tmp_path):
     lk.save(model, tmp_path / "x")
     problems = lk.doctor(tmp_path / "x").problems
     assert problems == ["1 modules change nothing: b", "values too large for float16 in a"]
+
+
+@pytest.mark.parametrize("form", ["gguf", "torchtune", "litgpt"])
+def test_formats_that_need_the_base_are_read_with_it(form, tmp_path):
+    lk.convert(saved(tmp_path / "a"), tmp_path / "b", to=form, model=build("llama"))
+    found = lk.doctor(tmp_path / "b", build("llama"))
+    assert found.healthy
+    assert found.format == form
+    assert found.tools["llama.cpp"] == []
+    alone = lk.doctor(tmp_path / "b")
+    assert alone.healthy == (form == "gguf")
+    assert form == "gguf" or "Pass the base model" in alone.problems[0]

@@ -12,7 +12,7 @@ from torch import nn
 
 from lorakit.core.errors import LorakitError, UnsupportedError, shortlist
 from lorakit.core.state import AdapterState
-from lorakit.formats import vllm
+from lorakit.formats import gguf, vllm
 from lorakit.formats.components import part_of
 from lorakit.formats.content import Options
 from lorakit.formats.load import read_adapter
@@ -56,7 +56,7 @@ def doctor(adapter: str | os.PathLike, model: nn.Module | None = None) -> Diagno
     """
     options = Options(alpha=1.0)  # a file that says no alpha can be examined all the same
     try:
-        state = packed(read_adapter(adapter, options=options, pickles=True))
+        state = packed(_read(adapter, model, options))
     except LorakitError as error:
         if not os.path.exists(os.fspath(adapter)):
             raise
@@ -72,6 +72,16 @@ def doctor(adapter: str | os.PathLike, model: nn.Module | None = None) -> Diagno
             problems.append(str(error))
     tools = {tool: reasons(state) for tool, reasons in _TOOLS.items()}
     return Diagnosis(os.fspath(adapter), state.origin["format"], fits, problems, tools)
+
+
+def _read(adapter: str | os.PathLike, model: nn.Module | None, options: Options) -> AdapterState:
+    """The adapter by itself; with the base where its format cannot be read without."""
+    try:
+        return read_adapter(adapter, options=options, pickles=True)
+    except UnsupportedError:
+        if model is None:
+            raise
+    return read_adapter(adapter, model=model, options=options, pickles=True)
 
 
 def _problems(state: AdapterState) -> list[str]:
@@ -114,12 +124,14 @@ def _in_pipeline(path: str) -> bool:
 
 
 def _llama_cpp(state: AdapterState) -> list[str]:
+    if state.origin.get("format") == gguf.name:
+        return []
     reasons = [r for r in vllm.why_not(state) if "rank" not in r]
     odd = [path for path in state.low_rank if path.endswith(("lm_head", "embed_tokens"))]
     if odd:
         reasons.append(f"it changes {shortlist(odd)}")
     if state.rslora or len({state.scale(low) for low in state.low_rank.values()}) > 1:
-        reasons.append("its converter knows one alpha / rank for all modules")
+        reasons.append("its converter knows one alpha / rank for all: convert it with --to gguf")
     return reasons
 
 

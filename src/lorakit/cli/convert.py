@@ -9,17 +9,26 @@ def command(
     source: str = typer.Argument(help="An adapter's folder or file, of any format."),
     out: str = typer.Argument(help="The folder to write."),
     to: str = typer.Option(
-        "peft", "--to", help="peft, vllm, kohya, diffusers, loralib or cloneofsimo."
+        "peft",
+        "--to",
+        help="peft, vllm, gguf, torchtune, litgpt, kohya, diffusers, loralib or cloneofsimo.",
     ),
     model: str = typer.Option(
-        None, "--model", "-m", help="The base, where a file's names do not say all."
+        None,
+        "--model",
+        "-m",
+        help="The base, where a file's names do not say all; always for gguf, torchtune, litgpt.",
     ),
     component: str = typer.Option(
         None, "--component", help="The part of an image pipeline, such as unet."
     ),
-    alpha: float = typer.Option(None, "--alpha", help="Alpha, which loralib's files do not say."),
+    alpha: float = typer.Option(
+        None, "--alpha", help="Alpha, which files of loralib, torchtune and litgpt do not say."
+    ),
     enabled: str = typer.Option(
-        None, "--enabled", help="A MergedLinear's blocks, as 1,0,1 for query and value."
+        None,
+        "--enabled",
+        help="The adapted blocks of loralib or litgpt, as 1,0,1 for query and value.",
     ),
     drop: bool = typer.Option(False, "--drop", help="Leave out what the format cannot hold."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON, with the error per module."),

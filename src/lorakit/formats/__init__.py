@@ -4,6 +4,19 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from lorakit.formats import cloneofsimo, diffusers, kohya, loralib, peft, vera, vllm
+from lorakit.formats import (
+    cloneofsimo,
+    diffusers,
+    gguf,
+    kohya,
+    litgpt,
+    loralib,
+    peft,
+    torchtune,
+    vera,
+    vllm,
+)
 
-FORMATS: tuple[ModuleType, ...] = (vera, peft, kohya, diffusers, loralib, cloneofsimo, vllm)
+FORMATS: tuple[ModuleType, ...] = (
+    vera, peft, gguf, kohya, diffusers, torchtune, litgpt, loralib, cloneofsimo, vllm
+)  # fmt: skip

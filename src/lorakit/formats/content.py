@@ -12,7 +12,7 @@ from pathlib import Path
 from torch import Tensor
 
 from lorakit.core.errors import AdapterFileError, PlanError, did_you_mean, shortlist
-from lorakit.formats import peft_config
+from lorakit.formats import gguf_file, peft_config
 from lorakit.formats.files import read_folder
 from lorakit.formats.manifest import MANIFEST
 from lorakit.formats.pickled import read_pickle
@@ -20,6 +20,7 @@ from lorakit.formats.tensors import check_tensors, read_metadata, read_tensors
 
 PARTS = ("unet", "transformer", "text_encoder", "text_encoder_2", "text_encoder_3")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".lora")
+_SAFE = (".safetensors", ".gguf")
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def read_content(place: str | os.PathLike, *, pickles: bool = False) -> Content:
 
 
 def _only_file(folder: Path, pickles: bool) -> Path:
-    kinds = (".safetensors", *(PICKLES if pickles else ()))
+    kinds = (*_SAFE, *(PICKLES if pickles else ()))
     found = sorted(path for path in folder.iterdir() if path.suffix in kinds and path.is_file())
     if len(found) != 1:
         what = (
@@ -93,9 +94,10 @@ def _file(path: Path, pickles: bool) -> Content:
             f"{where} is a pickle, which is not loaded as it is. `lorakit convert {path} OUT` "
             "reads the tensors out of it and writes an adapter's folder."
         )
-    if path.suffix not in (".safetensors", *PICKLES):
+    if path.suffix not in (*_SAFE, *PICKLES):
         raise AdapterFileError(
-            f"{where} is a file; expected an adapter's folder, or a file that ends in .safetensors."
+            f"{where} is a file; expected an adapter's folder, or a file that ends in "
+            f"{' or '.join(_SAFE)}."
         )
     try:
         data = path.read_bytes()
@@ -104,6 +106,10 @@ def _file(path: Path, pickles: bool) -> Content:
     if path.suffix == ".safetensors":
         tensors = read_tensors(data, where)
         return Content(where, {}, tensors, read_metadata(data), _hash(data))
+    if path.suffix == ".gguf":
+        values, tensors = gguf_file.read(data, where)
+        told = {key: str(value) for key, value in values.items()}
+        return Content(where, {}, check_tensors(tensors, where), told, _hash(data))
     return Content(where, {}, check_tensors(read_pickle(data, where), where), {}, _hash(data))
 
 

@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -21,18 +22,19 @@ from lorakit.formats.components import part_of
 from lorakit.formats.content import Options
 from lorakit.formats.load import own_modules, read_adapter
 from lorakit.formats.packing import packed
-from lorakit.formats.proof import Written, compare, holdable
+from lorakit.formats.proof import Written, compare, holdable, untold
 from lorakit.formats.save import put_files, summary
 
 
 @dataclass(frozen=True)
 class Proof(Written):
-    """What a conversion did, and what it left out."""
+    """What a conversion did, what it left out, and what the new file does not say of itself."""
 
     source: str
     from_format: str
     to_format: str
     dropped: tuple[str, ...]
+    untold: dict[str, Any]
     sha256: str
 
     def __str__(self) -> str:
@@ -40,6 +42,9 @@ class Proof(Written):
             f"{self.from_format} -> {self.to_format}: {len(self.errors)} modules in {self.folder}; "
             f"largest relative error of a change {self.largest:.2g}"
         ]
+        if self.untold:
+            told = ", ".join(f"{key}={value}" for key, value in self.untold.items())
+            lines.append(f"its reader has to be told: {told}")
         if self.dropped:
             lines.append(f"left out: {shortlist(self.dropped, 8)}")
         return "\n".join(lines)
@@ -52,8 +57,9 @@ def convert(
 ) -> Proof:  # fmt: skip
     """Read an adapter of any format, pickled ones too, and write it to the folder `out`.
 
-    `alpha` and `enabled` say what loralib's files do not; `component` which part of an image
-    pipeline is meant; the base `model` (its structure is enough) tells what names cannot. What the
+    `alpha` and `enabled` say what files of loralib, torchtune and litgpt do not; `component` which
+    part of an image pipeline is meant; the base `model` (its structure is enough) tells what names
+    cannot, and is needed for torchtune, litgpt and gguf. What the
     target format cannot hold is refused, or with `drop` left out and listed. Raises `LorakitError`,
     nothing written, also where the result is not the same adapter.
     """
@@ -69,6 +75,7 @@ def convert(
         dropped += others
     modules = None if model is None else own_modules(root_of(model))
     files = form.save(plain, modules, options)
+    asked = untold(form, plain, modules)
     proofs: list[Proof] = []
 
     def prove(written: Path) -> dict[str, bytes]:
@@ -79,12 +86,13 @@ def convert(
             from_format=state.origin["format"],
             to_format=form.name,
             dropped=dropped,
+            untold=asked,
             sha256=state.origin["sha256"],
         )
         proofs.append(proof)
         about = {
             "format": proof.from_format, "sha256": proof.sha256, "dropped": list(dropped),
-            "largest_error": proof.largest,
+            "largest_error": proof.largest, "untold": asked,
         }  # fmt: skip
         told = {**summary(plain), "converted": about}
         return {manifest.MANIFEST: manifest.write(files, base=state.base, adapter=told)}

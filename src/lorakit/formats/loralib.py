@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from lorakit.core.errors import AdapterFileError, UnsupportedError
 from lorakit.core.state import AdapterState, LowRankState
 from lorakit.formats.content import Content, Options
-from lorakit.formats.pairs import by_module, update_of
+from lorakit.formats.pairs import by_module, needed_alpha, update_of
 from lorakit.layers import geometry_of
 
 name = "loralib"
@@ -36,11 +36,7 @@ def load(
 ) -> AdapterState:
     """The adapter in a file; `options` say what it does not: alpha, and the enabled blocks."""
     where = content.where
-    if options.alpha is None:
-        raise AdapterFileError(
-            f"{where} is a file of loralib, which does not say its alpha. Pass alpha=..., as "
-            "the model was built with (lora_alpha), to lk.convert, or --alpha to lorakit convert."
-        )
+    needed_alpha(options, name, where)
     state = AdapterState({})
     for path, parts in by_module(content.tensors, _SUFFIXES, where).items():
         if "?" not in parts:
@@ -92,6 +88,13 @@ def save(
     file = io.BytesIO()
     torch.save({key: value.contiguous() for key, value in tensors.items()}, file)
     return {FILE: file.getvalue()}
+
+
+def untold(state: AdapterState, modules: Collection[str] | None) -> dict[str, float]:
+    """The alpha that the file's reader has to be told."""
+    del modules
+    lows = list(state.low_rank.values())
+    return {"alpha": state.scale(lows[0]) * lows[0].rank} if lows else {}
 
 
 def _update(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from lorakit.core.errors import AdapterFileError, UnsupportedError, shortlist
-from lorakit.core.state import LowRankState
+from lorakit.core.state import AdapterState, LowRankState
+from lorakit.formats.content import Options
 
 Suffixes = Mapping[str, str]  # the end of a key -> "A", "B", "alpha", "magnitude"
 
@@ -90,3 +93,34 @@ def alpha_numbers(tensors: Mapping[str, Tensor], suffix: str, where: str) -> Non
     odd = [k for k, v in tensors.items() if k.endswith(suffix) and v.numel() != 1]
     if odd:
         raise AdapterFileError(f"{where} has an alpha of several numbers: {shortlist(odd)}.")
+
+
+def needed_alpha(options: Options, form: str, where: str) -> float:
+    """The alpha that was passed for a file that says none, or `AdapterFileError`."""
+    if options.alpha is None:
+        raise AdapterFileError(
+            f"{where} is a file of {form}, which does not say its alpha. Pass alpha=..., as the "
+            "model was built with (lora_alpha), to lk.convert, or --alpha to lorakit convert."
+        )
+    return options.alpha
+
+
+def common_alpha(state: AdapterState, rank: int | None = None) -> float:
+    """One alpha for all modules, at their own ranks or at a common one.
+
+    It is that of their scales if they agree; else a rank, and what it leaves over is for B.
+    """
+    alphas = [state.scale(low) * (rank or low.rank) for low in state.low_rank.values()]
+    if all(math.isclose(alpha, alphas[0], rel_tol=1e-12) for alpha in alphas):
+        return alphas[0]
+    return float(rank or max(low.rank for low in state.low_rank.values()))
+
+
+def filled(low: LowRankState, rank: int, ratio: float) -> LowRankState:
+    """The update with B times a ratio, filled up with zeros to a rank."""
+    A = torch.cat([low.A, low.A.new_zeros(rank - low.rank, low.A.shape[1])])
+    B = low.B
+    if not math.isclose(ratio, 1, rel_tol=1e-12):  # a product is rounded once, in float32
+        B = (B.double() * ratio).float()
+    B = torch.cat([B, B.new_zeros(len(B), rank - low.rank)], 1)
+    return replace(low, A=A, B=B)

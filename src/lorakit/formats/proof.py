@@ -38,12 +38,8 @@ class Written:
         return {**asdict(self), "largest": self.largest}
 
 
-_HOLDS_WHOLE = (
-    "peft",
-    "vera",
-    "vllm",
-    "loralib",
-)  # formats with a place for modules trained in full
+_HOLDS_WHOLE = ("peft", "vera", "vllm", "loralib")  # have a place for modules trained in full
+_BY_BASE = ("cloneofsimo", "torchtune", "litgpt")  # formats that the base is needed to read
 
 
 def relative_error(before: LowRankState, after: LowRankState, scales: tuple[float, float]) -> float:
@@ -100,11 +96,9 @@ def compare(
     state: AdapterState, form: Any, folder: Path, options: Options, modules: Any
 ) -> dict[str, float]:
     """The errors of what was written, read again by the same rules as anybody's file."""
-    # A file without names needs the base to be read, as it did to be written.
-    given = modules if form is cloneofsimo else None
-    again = form.load(
-        read_content(folder, pickles=True), given, replace(options, alpha=_alpha(state))
-    )
+    given = modules if form.name in _BY_BASE else None
+    asked = replace(options, **untold(form, state, modules))
+    again = form.load(read_content(folder, pickles=True), given, asked)
     names = {_known_as(path, options): path for path in again.low_rank}
     errors: dict[str, float] = {}
     for path, low in state.low_rank.items():
@@ -121,10 +115,9 @@ def compare(
     return errors
 
 
-def _alpha(state: AdapterState) -> float | None:
-    """The alpha that a reader of loralib's file has to be told."""
-    low = next(iter(state.low_rank.values()), None)
-    return None if low is None else state.scale(low) * low.rank
+def untold(form: Any, state: AdapterState, modules: Any) -> dict[str, Any]:
+    """What a file of the format does not say and its reader has to be told, as `Options`."""
+    return form.untold(state, modules) if hasattr(form, "untold") else {}
 
 
 def _known_as(path: str, options: Options) -> str:

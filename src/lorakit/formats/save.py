@@ -22,7 +22,7 @@ from lorakit.formats.content import Options
 from lorakit.formats.files import keeps_from, why_not_replace
 from lorakit.formats.load import own_modules
 from lorakit.formats.packing import described, packed
-from lorakit.formats.proof import compare, holdable
+from lorakit.formats.proof import compare, holdable, untold
 from lorakit.methods.vera import VeRA
 
 # The endings of transformers' classes, and PEFT's words for what they are for.
@@ -106,8 +106,10 @@ def adapter_files(
         form = vera  # PEFT's own folder for it
     plain, _ = holdable(state if form is vera else packed(state), form.name)
     files = form.save(plain, own_modules(root), Options())
+    asked = untold(form, plain, own_modules(root))
     # Only PEFT's folders are brought back into the form that the model has it in.
     told = summary(state if form in (peft, vera) else plain)
+    told |= {"untold": asked} if asked else {}
     proof = manifest.write(files, base=state.base, adapter=told, run=run)
     return {**files, manifest.MANIFEST: proof}
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
-import torch
-
 from lorakit.core.errors import UnsupportedError
-from lorakit.core.state import AdapterState, LowRankState
+from lorakit.core.state import AdapterState
 from lorakit.formats import peft
 from lorakit.formats.content import Content, Options
+from lorakit.formats.pairs import filled
 
 name = "vllm"
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
@@ -37,7 +36,10 @@ def save(
     if reasons:
         raise UnsupportedError(f"vLLM cannot serve this adapter: {'; '.join(reasons)}.")
     rank = next(r for r in RANKS if r >= max(low.rank for low in state.low_rank.values()))
-    low_rank = {path: _filled(low, state.scale(low), rank) for path, low in state.low_rank.items()}
+    low_rank = {
+        path: replace(filled(low, rank, state.scale(low)), alpha=float(rank))
+        for path, low in state.low_rank.items()
+    }
     return peft.save(replace(state, low_rank=low_rank, rslora=False), modules, options)
 
 
@@ -55,11 +57,3 @@ def why_not(state: AdapterState) -> list[str]:
         "it changes no linear layer": not state.low_rank,
     }
     return [reason for reason, holds in reasons.items() if holds]
-
-
-def _filled(low: LowRankState, scale: float, rank: int) -> LowRankState:
-    """The same change at this rank and scale 1."""
-    A = torch.cat([low.A, low.A.new_zeros(rank - low.rank, low.A.shape[1])])
-    B = (low.B.double() * scale).to(torch.float32 if scale != 1 else low.B.dtype)
-    B = torch.cat([B, B.new_zeros(len(B), rank - low.rank)], 1)
-    return replace(low, A=A, B=B, alpha=float(rank))
