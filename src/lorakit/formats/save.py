@@ -102,7 +102,7 @@ def adapter_files(
     state = capture(root, name)
     _check_finite(state, name)
     state.base = base_identity(root, state)
-    if form is peft and state.method == VeRA.name:
+    if form is peft and state.method == VeRA.name and state.low_rank:
         form = vera  # PEFT's own folder for it
     plain, _ = holdable(state if form is vera else packed(state), form.name)
     files = form.save(plain, own_modules(root), Options())
