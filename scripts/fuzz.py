@@ -38,7 +38,9 @@ ENDS = {
     "gguf": (".weight.lora_a", ".weight.lora_b", ".weight", ""),
     "peft": (".lora_A.weight", ".lora_B.weight", ".lora_embedding_A", ".lora_embedding_B",
              ".lora_magnitude_vector", ".base_layer.weight", ".base_layer.bias", ".bias",
-             ".weight", ""),
+             ".weight", ".base_layer.lora_A.weight", ".base_layer.lora_B.weight", ""),
+    "vera": (".vera_lambda_d", ".vera_lambda_b", ".vera_A", ".vera_B", ".bias", ".lora_A.weight",
+             ""),
 }  # fmt: skip
 STEMS = {
     "kohya": ("lora_unet_mid_block_to_q", "lora_te_text_model_x", "lora_unet_conv_in", "x"),
@@ -50,7 +52,9 @@ STEMS = {
                "transformer.h.0.attn.attn", "lm_head", "x"),
     "gguf": ("blk.0.attn_q", "blk.0.attn_qkv", "blk.0.ffn_up", "token_embd", "output", "x"),
     "peft": ("base_model.model.mid_block.to_q", "base_model.model.conv_in", "x",
-             "base_model.model.table"),
+             "base_model.model.table", "base_model.model.mix"),
+    "vera": ("base_model", "base_model.model.mid_block.to_q", "base_model.model.mid_block.to_k",
+             "base_model.model.conv_in", "x"),
 }  # fmt: skip
 
 
@@ -68,8 +72,20 @@ def base(family: str = ""):
         return text_base(family)
     return nn.ModuleDict({
         "mid_block": nn.ModuleDict({"to_q": nn.Linear(3, 4), "to_k": nn.Linear(3, 4)}),
-        "conv_in": nn.Conv2d(3, 4, 3), "table": nn.Embedding(3, 4),
+        "conv_in": nn.Conv2d(3, 4, 3), "table": nn.Embedding(3, 4), "mix": experts(),
     })  # fmt: skip
+
+
+def experts():
+    """A module that looks like the fused experts of transformers."""
+    import torch
+    from torch import nn
+
+    kind = type("TinyExperts", (nn.Module,), {"__module__": "transformers.models.tiny.modeling"})
+    made = kind()
+    made.gate_up_proj = nn.Parameter(torch.ones(3, 4, 3))
+    made.down_proj = nn.Parameter(torch.ones(3, 3, 2))
+    return made
 
 
 def text_base(family: str):
@@ -139,6 +155,19 @@ def invented(form: str) -> Callable[[bytes], None]:
                 "rank_pattern": given.PickValueInList([{}, {"to_q": 3}, {"[": 1}, [], {"a": "b"}]),
                 "layers_pattern": given.PickValueInList([None, "h", ["h"], 3]),
                 "layers_to_transform": given.PickValueInList([None, 0, [0, "a"], [1]]),
+                "target_parameters": given.PickValueInList(
+                    [None, None, ["mix.down_proj"], ["mix.gate_up_proj", "mix.down_proj"], ["x"], 3]
+                ),
+            }  # fmt: skip
+            files = {"adapter_config.json": json.dumps(config).encode()}
+        if form == "vera":
+            config = {
+                "peft_type": given.PickValueInList(["VERA", "VERA", "LORA"]),
+                "r": given.PickValueInList([1, 2, 3, 0, "2", None]),
+                "target_modules": given.PickValueInList([["to_q"], ["to_q", "to_k"], ".*", 3]),
+                "bias": given.PickValueInList(["none", "all", "vera_only", 3]),
+                "vera_dropout": given.PickValueInList([0.0, 2, None, "x"]),
+                "modules_to_save": given.PickValueInList([None, ["x"], ["conv_in"]]),
             }  # fmt: skip
             files = {"adapter_config.json": json.dumps(config).encode()}
         family = given.PickValueInList(list(FAMILIES)) if form in TEXT else ""
@@ -169,7 +198,8 @@ def _use(reader, content, options, family) -> None:
     model = base(family)
     modules = own_modules(model)
     # Some formats cannot be read without the base, or are written for it alone.
-    state = reader.load(content, modules if family else None, options)
+    by_base = family or reader.name == "vera"
+    state = reader.load(content, modules if by_base else None, options)
     if family:
         check_state(model, state, "here")
     kept, _ = holdable(state, reader.name, drop=True)

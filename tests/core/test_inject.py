@@ -4,6 +4,7 @@ import pickle
 
 import pytest
 import torch
+from torch import nn
 
 import lorakit as lk
 from families import build, inputs, randomise
@@ -168,3 +169,19 @@ def test_alpha_by_pattern_needs_one_for_every_target():
     model = build("llama")
     with pytest.raises(lk.LorakitError, match=r"No alpha for 'model\.layers\.1"):
         lk.inject(model, lk.plan(model, "q", 2), method=lk.LoRA(alpha={"*.0.*": 4}))
+
+
+def test_the_encoders_fast_path_does_not_pass_by_an_adapter():
+    """In evaluation PyTorch's encoder reads weights itself, unless there are hooks."""
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True, dropout=0.0)
+    model = nn.TransformerEncoder(layer, 2).eval()
+    x = torch.randn(2, 5, 16)
+    with torch.no_grad():
+        base = model(x)
+    lk.inject(model, lk.plan(model, "all-linear", 2))
+    randomise(model, "default", scale=0.5)
+    with torch.no_grad():
+        fast = model(x)
+    assert (fast - base).abs().max() > 0.1
+    torch.testing.assert_close(fast, model(x), rtol=1e-4, atol=1e-5)

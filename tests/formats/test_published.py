@@ -12,16 +12,17 @@ from transformers.pytorch_utils import Conv1D
 import lorakit as lk
 from conftest import REAL
 from lorakit.core.errors import AdapterFileError, UnsupportedError
+from lorakit.formats import FORMATS
 from lorakit.formats.content import Options
 from lorakit.formats.load import read_adapter
 
 pytestmark = [pytest.mark.real, pytest.mark.usefixtures("real")]
 ADAPTERS = REAL / "adapters"
-IMAGE = ("peft", "kohya", "diffusers")
-CASES = {
+IMAGE = ("peft", "kohya", "diffusers", "loralib", "vllm")
+CASES = {  # what has to be said of it, the formats that can hold it without its base, modules
     "diffusers_sd15_axe": ({}, IMAGE, 128),
     "loralib_roberta_base_mnli": ({"alpha": 16.0}, ("peft", "loralib"), 24),
-    "peft_regression/lora_mlp/0.6.1": ({"alpha": 1.0}, ("peft", "loralib"), 1),
+    "peft_regression/lora_mlp/0.6.1": ({"alpha": 1.0}, ("peft", "loralib", "vllm"), 1),
 }
 
 
@@ -44,6 +45,10 @@ def test_there_and_back(name, tmp_path):
             gap = again.scale(other) * other.B @ other.A - delta
             assert gap.norm() <= 1e-6 * delta.norm()
         assert again.extras.keys() == first.extras.keys()
+    for other in (form.name for form in FORMATS if form.name not in formats):
+        with pytest.raises(UnsupportedError):
+            lk.convert(source, tmp_path / other, to=other, **options)
+        assert not (tmp_path / other).exists()
 
 
 def _alpha(state) -> float:

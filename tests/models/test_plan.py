@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+import transformers
 
 import lorakit as lk
 from families import CONFIGS, SEQ2SEQ, build, inputs, randomise
@@ -157,3 +158,31 @@ def test_a_fused_projection_of_unknown_layout_has_no_parts():
     with pytest.raises(lk.LorakitError, match="one matrix, qkv, whose layout is not known"):
         lk.plan(model, "q")
     assert dict(lk.plan(model, "qkv", 2)) == {"attention.qkv": 2}
+
+
+def test_each_role_and_layer_has_its_own_rank(tmp_path):
+    """The whole block: attention, feed-forward part and norms, layer by layer."""
+    config = CONFIGS["llama"]()
+    config.num_hidden_layers = 22
+    torch.manual_seed(0)
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    ranks = {"norms": 1, "v": 6, "*.layers.0-3.*": 4, "*.layers.20-*": 32, "*": 2}
+    plan = lk.plan(model, targets="block", rank=ranks)
+    assert len(plan) == 22 * (7 + 2) + 1
+    expected = {
+        "model.layers.0.self_attn.q_proj": 4, "model.layers.3.mlp.down_proj": 4,
+        "model.layers.4.mlp.down_proj": 2, "model.layers.21.self_attn.o_proj": 32,
+        "model.layers.21.self_attn.v_proj": 6, "model.layers.21.input_layernorm": 1,
+        "model.norm": 1,
+    }  # fmt: skip
+    assert {target: plan[target] for target in expected} == expected
+    lk.inject(model, plan)
+    randomise(model, "default")
+    lk.save(model, tmp_path / "a")
+    torch.manual_seed(0)
+    again = transformers.AutoModelForCausalLM.from_config(config).eval()
+    lk.load(again, tmp_path / "a")
+    batch = inputs(model)
+    assert torch.equal(model(**batch).logits, again(**batch).logits)
+    found = {layer.path: layer.rank for layer in lk.inspect(tmp_path / "a").layers}
+    assert found == {target: rank for target, rank in plan.items() if "norm" not in target}

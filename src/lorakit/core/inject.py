@@ -20,7 +20,7 @@ from lorakit.core.registry import (
     root_of,
 )
 from lorakit.core.routing import Route
-from lorakit.core.site import SITE, Site, drop_site, make_site, site_of
+from lorakit.core.site import SITE, Site, drop_site, in_site, make_site, site_of
 from lorakit.core.update import Update
 
 Updates = Mapping[str, dict[str, Update]]  # module path -> kind -> update
@@ -94,7 +94,7 @@ def attach(model: nn.Module, name: str, updates: Updates, *, method: Any) -> Inj
         root = root_of(model)
         layers = find_layers(root, updates)
         registry = registry_of(root) or Registry()
-        _check_layers(layers, registry)
+        _check_layers(root, layers, registry)
         replaced = _replaced(updates)
         base = sum(p.numel() for p in base_parameters(root).values())
         first = not registry.entries
@@ -153,11 +153,11 @@ def base_parameters(root: nn.Module) -> dict[str, nn.Parameter]:
     return {name: p for name, p in root.named_parameters() if id(p) not in inside}
 
 
-def _check_layers(layers: Mapping[str, nn.Module], registry: Registry) -> None:
+def _check_layers(root: nn.Module, layers: Mapping[str, nn.Module], registry: Registry) -> None:
     if not layers:
         raise PlanError("The plan names no target, so there is nothing to adapt. See lk.plan.")
     for path, layer in layers.items():
-        if isinstance(layer, Site) or f".{SITE}." in f".{path}.":
+        if in_site(root, path):
             raise PlanError(f"{path!r} belongs to an adapter; adapters cannot be stacked on one.")
         site = site_of(layer)
         if site is None and hasattr(layer, SITE):

@@ -93,6 +93,13 @@ def site_of(layer: nn.Module) -> Site | None:
     return site if isinstance(site, Site) else None
 
 
+def in_site(root: nn.Module, path: str) -> bool:
+    """Whether the module at a path is a site, or lies inside one."""
+    parts = path.split(".")
+    ends = (".".join(parts[: place + 1]) for place in range(len(parts)))
+    return any(isinstance(root.get_submodule(end), Site) for end in ends)
+
+
 def make_site(layer: nn.Module, registry: Registry, path: str) -> Site:
     """The layer's site; put there, with its hook, if it has none yet."""
     site = site_of(layer)

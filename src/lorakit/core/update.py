@@ -110,14 +110,22 @@ class Update(nn.Module):
         raise NotImplementedError
 
 
+class Rows(NamedTuple):
+    """Which outputs of its layer an update is for: the name of the part, its rows, all rows."""
+
+    part: str = ""
+    outputs: Tensor | None = None
+    width: int = 0
+
+
 class LowRank(Update):
     """scale * B A, added to the weight of one layer (Hu et al. 2021, equation 3).
 
     A is (rank, in), B is (out, rank), with an axis of experts before them where there are several;
-    `scale` is alpha/rank, or alpha/sqrt(rank) for rsLoRA. For a
-    `part` of a fused layer B has a row for each of the `outputs` that it is for, of `width` in all.
-    With an `anchor` (A0, B0) the update is scale * (B A - B0 A0): training starts at factors other
-    than zero, the function does not.
+    `scale` is alpha/rank, or alpha/sqrt(rank) for rsLoRA. For a part of a fused layer (`rows`) B
+    has a row for each of the `outputs` that it is for, of `width` in all. With an `anchor` (A0, B0)
+    the update is scale * (B A - B0 A0): training starts at factors other than zero, the function
+    does not.
     """
 
     outputs: Tensor | None
@@ -126,14 +134,12 @@ class LowRank(Update):
 
     def __init__(
         self, geometry: Geometry, A: Tensor, B: Tensor, *, alpha: float, scale: float,
-        part: str = "", outputs: Tensor | None = None, width: int = 0,
-        anchor: tuple[Tensor, Tensor] | None = None, dropout: float = 0.0,
+        rows: Rows | None = None, anchor: tuple[Tensor, Tensor] | None = None, dropout: float = 0.0,
     ):  # fmt: skip
         super().__init__()
         self.register_buffer("A0", anchor[0] if anchor else None, persistent=False)
         self.register_buffer("B0", anchor[1] if anchor else None, persistent=False)
-        self.part = part
-        self.width = width
+        self.part, outputs, self.width = rows or Rows()
         self.register_buffer("outputs", outputs, persistent=False)
         self.geometry = geometry
         self.A = nn.Parameter(A)

@@ -18,9 +18,9 @@ from lorakit.core.errors import PlanError, UnsupportedError, did_you_mean, short
 from lorakit.core.inject import find_layers
 from lorakit.core.patterns import matches
 from lorakit.core.plan import check_rank, means, split_target
-from lorakit.core.site import Site, bare_copy, own_parameters
+from lorakit.core.site import bare_copy, in_site, own_parameters
 from lorakit.core.state import AdapterState, LowRankState, scale_of
-from lorakit.core.update import BiasShift, LowRank, Replacement, Update
+from lorakit.core.update import BiasShift, LowRank, Replacement, Rows, Update
 from lorakit.layers import is_quantised
 from lorakit.layers.experts import Experts
 from lorakit.layers.form import Form, check_parts
@@ -179,9 +179,11 @@ class LoRA:
             "alpha": alpha,
             "scale": self.scale(alpha, factors.A.shape[-2]),
             "dropout": float(self.dropout),
-            "part": form.part,
-            "outputs": None if form.outputs is None else form.outputs.to(form.device),
-            "width": form.width,
+            "rows": Rows(
+                form.part,
+                None if form.outputs is None else form.outputs.to(form.device),
+                form.width,
+            ),
             "anchor": factors.anchor,
         }
 
@@ -206,7 +208,7 @@ class LoRA:
         for path, module in root.named_modules() if everywhere else layers.items():
             # A module that is trained in full has its bias trained with it.
             whole = [*extras, *(p for p, layer in layers.items() if is_norm(layer))]
-            if any(f"{path}.".startswith(f"{other}.") for other in whole) or _in_site(root, path):
+            if any(f"{path}.".startswith(f"{other}.") for other in whole) or in_site(root, path):
                 continue
             if isinstance(getattr(module, "bias", None), nn.Parameter):
                 check_biased(module, path)
@@ -266,7 +268,7 @@ def check_biased(module: nn.Module, path: str) -> None:
 
 def find_extras(root: nn.Module, patterns: tuple[str, ...]) -> list[str]:
     """The modules that the patterns mean, outermost first, or `PlanError` for one without any."""
-    modules = {path: m for path, m in root.named_modules() if path and not _in_site(root, path)}
+    modules = {path: m for path, m in root.named_modules() if path and not in_site(root, path)}
     found: list[str] = []
     for pattern in patterns:
         hits = [path for path in modules if matches(pattern, path)]
@@ -285,9 +287,3 @@ def bias_of(layer: nn.Module) -> Tensor:
     """The layer's bias, detached."""
     assert isinstance(layer.bias, Tensor)
     return layer.bias.detach()
-
-
-def _in_site(root: nn.Module, path: str) -> bool:
-    parts = path.split(".")
-    ends = (".".join(parts[: i + 1]) for i in range(len(parts)))
-    return any(isinstance(root.get_submodule(end), Site) for end in ends)

@@ -25,10 +25,10 @@ Targets = str | Choice | Iterable["str | Choice"]
 def plan(model: nn.Module, targets: Targets = "all-linear", rank: Rank = 8) -> Plan:
     """The layers that `targets` means, each with its rank, in the model's order.
 
-    A target is a preset ("attention", "mlp", "all-linear", "embeddings", "norms", "experts"), a
-    role ("q", "o", "up"), a path or its dotted end ("q_proj"), a part of a fused layer
-    ("c_attn:q"), a parameter of fused experts ("experts:down_proj"), a glob ("*.layers.0-3.*"), or
-    a callable of (path, module) that says yes. `rank` is one number, or
+    A target is a preset ("attention", "mlp", "norms", "block" for these three, "all-linear",
+    "embeddings", "experts"), a role ("q", "o", "up"), a path or its dotted end ("q_proj"), a part
+    of a fused layer ("c_attn:q"), a parameter of fused experts ("experts:down_proj"), a glob
+    ("*.layers.0-3.*"), or a callable of (path, module) that says yes. `rank` is one number, or
     pattern -> number where the first match wins and 0 leaves a layer out; a norm has rank 1, whose
     vectors are trained as they are. Raises `PlanError` for a word that means no layer, with the
     nearest names.

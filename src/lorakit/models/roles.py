@@ -35,6 +35,8 @@ PRESETS = {
     "embeddings": ("embed",),
     "norms": ("norm",),
     "experts": ("expert",),
+    # What is popularly called the attention block, feed-forward part and norms with it.
+    "block": ("q", "k", "v", "qkv", "o", "up", "gate", "gate_up", "down", "norm"),
 }
 MATRICES = ("linear", "conv1d")  # the geometries of matrix products
 ROLES = (
