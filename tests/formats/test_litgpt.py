@@ -170,6 +170,11 @@ def test_what_the_file_does_not_say_must_be_said(tmp_path):
     with pytest.raises(UnsupportedError, match="Pass the base model"):
         lk.convert(source, tmp_path / "b", to="litgpt")
     lk.convert(source, tmp_path / "b", to="litgpt", model=build("llama"))
+    lk.convert(tmp_path / "b", tmp_path / "told", model=build("llama"))
+    with pytest.raises(AdapterFileError, match="enabled is .* by lorakit.json"):
+        lk.convert(tmp_path / "b", tmp_path / "c", enabled=[True, False, True],
+                   model=build("llama"))  # fmt: skip
+    (tmp_path / "b" / "lorakit.json").unlink()
     with pytest.raises(AdapterFileError, match="Pass alpha"):
         lk.convert(tmp_path / "b", tmp_path / "c", model=build("llama"))
     with pytest.raises(UnsupportedError, match="Pass the base model"):

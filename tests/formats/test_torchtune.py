@@ -52,7 +52,7 @@ def test_there_and_back_is_bit_for_bit(family, dora, tmp_path):
     there = lk.convert(source, tmp_path / "b", to="torchtune", model=build(family))
     assert there.untold == {"alpha": 8.0}
     assert "has to be told: alpha=8.0" in str(there)
-    told = json.loads((tmp_path / "b" / "lorakit.json").read_text())["adapter"]["converted"]
+    told = json.loads((tmp_path / "b" / "lorakit.json").read_text())["adapter"]
     assert told["untold"] == {"alpha": 8.0}
     lk.convert(tmp_path / "b", tmp_path / "c", model=build(family), alpha=8)
     before, after = read_adapter(source), read_adapter(tmp_path / "c")
@@ -140,6 +140,11 @@ def test_what_the_file_does_not_say_must_be_said(tmp_path):
     with pytest.raises(UnsupportedError, match="Pass the base model"):
         lk.convert(source, tmp_path / "b", to="torchtune")
     lk.convert(source, tmp_path / "b", to="torchtune", model=build("llama"))
+    lk.convert(tmp_path / "b", tmp_path / "told", model=build("llama"))  # the manifest says alpha
+    assert lk.diff(source, tmp_path / "told").same
+    with pytest.raises(AdapterFileError, match=r"alpha is 8.0 by lorakit.json, and 4.0"):
+        lk.convert(tmp_path / "b", tmp_path / "c", alpha=4.0, model=build("llama"))
+    (tmp_path / "b" / "lorakit.json").unlink()
     with pytest.raises(AdapterFileError, match="Pass alpha"):
         lk.convert(tmp_path / "b", tmp_path / "c", model=build("llama"))
     with pytest.raises(UnsupportedError, match="Pass the base model"):

@@ -54,7 +54,9 @@ def doctor(adapter: str | os.PathLike, model: nn.Module | None = None) -> Diagno
     What is wrong with the adapter is an answer and not raised; only a path without anything to read
     raises `AdapterFileError`.
     """
-    options = Options(alpha=1.0)  # a file that says no alpha can be examined all the same
+    options = Options(
+        alpha=1.0, guess=True
+    )  # a file that says no alpha can be examined all the same
     try:
         state = packed(_read(adapter, model, options))
     except LorakitError as error:

@@ -113,7 +113,7 @@ def inspect(what: str | os.PathLike | nn.Module) -> Inspection | list[Inspection
         from lorakit.core.inject import adapters
 
         return [_inspection(name, capture(what, name)) for name in adapters(what)]
-    options = Options(alpha=1.0)
+    options = Options(alpha=1.0, guess=True)
     return _inspection(os.fspath(what), read_adapter(what, options=options, pickles=True))
 
 
@@ -147,10 +147,15 @@ def _inspection(name: str, state: AdapterState) -> Inspection:
         base=manifest.get("base") or state.base,
         run=manifest.get("run") or {},
         format=state.origin.get("format", "peft"),
-        assumed="alpha 1, which the file does not say" * (state.origin.get("format") == "loralib"),
+        assumed="alpha 1, which the file does not say" * _guessed(state),
         dead=[layer.path for layer in layers if layer.norm == 0],
         told=_told(state.origin.get("metadata", {})),
     )
+
+
+def _guessed(state: AdapterState) -> bool:
+    kinds = ("loralib", "torchtune", "litgpt")  # formats without alpha
+    return state.origin.get("guess", False) and state.origin.get("format") in kinds
 
 
 def _told(metadata: dict[str, str]) -> dict[str, str]:

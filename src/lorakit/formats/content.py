@@ -36,11 +36,15 @@ class Content:
 
 @dataclass(frozen=True)
 class Options:
-    """What some files do not say and their reader must: see `lorakit.convert`."""
+    """What some files do not say and their reader must: see `lorakit.convert`.
+
+    With `guess` the alpha is one to look at a file with, if it does not say its own.
+    """
 
     component: str | None = None
     alpha: float | None = None
     enabled: tuple[bool, ...] | None = None
+    guess: bool = False
 
     def __post_init__(self) -> None:
         if self.component is not None and self.component not in PARTS:

@@ -92,9 +92,9 @@ def convert(
         proofs.append(proof)
         about = {
             "format": proof.from_format, "sha256": proof.sha256, "dropped": list(dropped),
-            "largest_error": proof.largest, "untold": asked,
+            "largest_error": proof.largest,
         }  # fmt: skip
-        told = {**summary(plain), "converted": about}
+        told = {**summary(plain), "converted": about, **({"untold": asked} if asked else {})}
         return {manifest.MANIFEST: manifest.write(files, base=state.base, adapter=told)}
 
     put_files(out, files, prove)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -72,11 +73,14 @@ def read_adapter(
             f"{shortlist(content.tensors)}."
         )
     manifest = read(content.files, where)
+    chosen = _told(chosen, (manifest or {}).get("adapter", {}).get("untold"), where)
     root = None if model is None else root_of(model)
     paths = None if root is None else own_modules(root)
     state = form.load(content, paths, chosen)
     part = None if paths is None else fit(state, paths, chosen, where)
-    state.origin |= {"manifest": manifest, "format": form.name, "sha256": content.sha256}
+    state.origin |= {
+        "manifest": manifest, "format": form.name, "sha256": content.sha256, "guess": chosen.guess
+    }  # fmt: skip
     state.base = (manifest or {}).get("base") or state.base
     told = (manifest or {}).get("adapter", {}).get("method")
     if form is peft and told == LoRAFA.name and state.method == LoRA.name:  # the same on disk
@@ -88,6 +92,26 @@ def read_adapter(
         recorded = _of_part((manifest or {}).get("base", {}).get("fingerprint"), part)
         _check(root, state, where, recorded if check_base else None)
     return state
+
+
+def _told(options: Options, untold: Any, where: str) -> Options:
+    """The options with what our manifest says beside a file that does not say it."""
+    told = untold if isinstance(untold, dict) else {}
+    alpha, enabled = told.get("alpha"), told.get("enabled")
+    alpha = float(alpha) if isinstance(alpha, (int, float)) else None
+    blocks = tuple(map(bool, enabled)) if isinstance(enabled, list) else None
+    given = (None if options.guess else options.alpha, options.enabled)
+    for name, mine, known in zip(("alpha", "enabled"), given, (alpha, blocks)):
+        if None not in (mine, known) and mine != known:
+            raise AdapterFileError(
+                f"{where}: {name} is {known} by lorakit.json, and {mine} was passed. Leave it out, "
+                "or delete lorakit.json."
+            )
+    return replace(
+        options, guess=options.guess and alpha is None,
+        alpha=options.alpha if alpha is None else alpha,
+        enabled=options.enabled if blocks is None else blocks,
+    )  # fmt: skip
 
 
 def _of_part(recorded: Any, part: str | None) -> Any:
