@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from torch import nn
@@ -118,3 +120,40 @@ def test_every_way_round_is_the_same_picture(tmp_path):
         alone = unet()
         lk.load(alone, place, component="unet")
         torch.testing.assert_close(picture(alone), expected)
+
+
+@pytest.fixture
+def pipeline(tmp_path):
+    """A pipeline's folder: what diffusers writes, but for the weights."""
+    folder = tmp_path / "base"
+    unet().save_config(folder / "unet")
+    clip().config.save_pretrained(folder / "text_encoder")
+    index = {
+        "_class_name": "StableDiffusionPipeline", "safety_checker": [None, None],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "text_encoder": ["transformers", "CLIPTextModel"], "tokenizer": ["transformers", "X"],
+    }  # fmt: skip
+    (folder / "model_index.json").write_text(json.dumps(index))
+    return folder
+
+
+def test_the_command_takes_a_pipeline_for_a_base(pipeline, tmp_path, capsys, monkeypatch):
+    from lorakit.cli import app
+
+    both = nn.ModuleDict({"unet": unet(), "text_encoder": clip()})
+    lk.inject(both, lk.plan(both, ["*.attn1.*", "*.attn2.*"], 2))
+    randomise(both, "default")
+    lk.save(both, tmp_path / "ours")
+    for to in ("cloneofsimo", "kohya"):
+        arguments = ["convert", str(tmp_path / "ours"), str(tmp_path / to), "--to", to, "--drop"]
+        app([*arguments, "--model", str(pipeline)], standalone_mode=False)
+    app(["doctor", str(tmp_path / "kohya"), "--model", str(pipeline)], standalone_mode=False)
+    said = capsys.readouterr().out
+    assert "-> kohya" in said
+    assert "fits" in said
+    (pipeline / "unet" / "config.json").write_text("{}")
+    index = json.loads((pipeline / "model_index.json").read_text())
+    index["unet"] = ["diffusers", "NoSuchModel"]
+    (pipeline / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(lk.LorakitError, match="NoSuchModel"):
+        app([*arguments[:2], str(tmp_path / "x"), "--model", str(pipeline)], standalone_mode=False)

@@ -171,7 +171,7 @@ def test_what_the_file_does_not_say_must_be_said(tmp_path):
         lk.convert(source, tmp_path / "b", to="litgpt")
     lk.convert(source, tmp_path / "b", to="litgpt", model=build("llama"))
     lk.convert(tmp_path / "b", tmp_path / "told", model=build("llama"))
-    with pytest.raises(AdapterFileError, match="enabled is .* by lorakit.json"):
+    with pytest.raises(AdapterFileError, match=r"enabled is .* by lorakit\.json"):
         lk.convert(tmp_path / "b", tmp_path / "c", enabled=[True, False, True],
                    model=build("llama"))  # fmt: skip
     (tmp_path / "b" / "lorakit.json").unlink()

@@ -16,6 +16,7 @@ from lorakit.core.errors import ModelError, did_you_mean
 from lorakit.layers import is_quantised
 from lorakit.layers.quantised import plain_linear, settle
 from lorakit.models.ending import check_end
+from lorakit.models.pipeline import is_pipeline, pipeline_structure
 from lorakit.models.quantise import quantisation
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -103,7 +104,12 @@ def empty_model(name: str, kind: str, labels: list[str] | None = None) -> nn.Mod
 
 
 def named_structure(name: str) -> nn.Module:
-    """The structure, without weights, of the class that the base's own config names."""
+    """The structure, without weights, of the class that the base's own config names.
+
+    Of an image pipeline its parts by name, in a ModuleDict.
+    """
+    if is_pipeline(name):
+        return pipeline_structure(name)
     import transformers as tf
 
     config = load_config(name)
