@@ -186,3 +186,16 @@ def randomise(model, name: str, *, seed: int = 0, scale: float = 0.1) -> None:
                 shaken.add(memory)
                 noise = torch.randn(parameter.shape, generator=generator) * scale
                 parameter.add_(noise.to(parameter))
+
+
+def adapter(folder, family: str, *, targets="all-linear", method=None, rank: int = 4):
+    """The folder of an adapter of a family's model; targets may be given with their ranks."""
+    import lorakit as lk
+
+    model = build(family)
+    ranks = targets if isinstance(targets, dict) else rank
+    names = list(targets) if isinstance(targets, dict) else targets
+    lk.inject(model, lk.plan(model, names, ranks), method=method or lk.LoRA(alpha=8))
+    randomise(model, "default")
+    lk.save(model, folder)
+    return folder

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lorakit as lk
-from families import build, randomise
+from families import adapter, build, randomise
 from lorakit.core.errors import (
     AdapterFileError,
     BaseMismatchError,
@@ -29,16 +29,6 @@ from rotary import LENGTH, adapter_of_weights, scores_by_halves, scores_by_pairs
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "phi3", "gpt2",
             "gpt_neox")  # fmt: skip
-
-
-def adapter(folder, family, *, targets="all-linear", method=None, rank=4):
-    model = build(family)
-    ranks = targets if isinstance(targets, dict) else rank
-    names = list(targets) if isinstance(targets, dict) else targets
-    lk.inject(model, lk.plan(model, names, ranks), method=method or lk.LoRA(alpha=8))
-    randomise(model, "default")
-    lk.save(model, folder)
-    return folder
 
 
 def read(folder):

@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 
 import lorakit as lk
-from families import build, randomise
+from families import adapter, build
 from lorakit.core.errors import AdapterFileError, LorakitError, UnsupportedError
 from lorakit.core.state import AdapterState, LowRankState
 from lorakit.formats import torchtune
@@ -28,16 +28,6 @@ from rotary import (
 )
 
 FAMILIES = ("llama", "mistral", "gemma", "gemma2", "qwen2")
-
-
-def adapter(folder, family, *, targets="all-linear", method=None, rank=4):
-    model = build(family)
-    ranks = targets if isinstance(targets, dict) else rank
-    names = list(targets) if isinstance(targets, dict) else targets
-    lk.inject(model, lk.plan(model, names, ranks), method=method or lk.LoRA(alpha=8))
-    randomise(model, "default")
-    lk.save(model, folder)
-    return folder
 
 
 def held(folder) -> dict[str, torch.Tensor]:
