@@ -197,7 +197,7 @@ def _pair(
     if kernel:
         kind = "convolution"
     rank = config.rank_of(target)
-    if kernel and A.shape[0] == rank > B.shape[1] and rank % B.shape[1] == 0:
+    if kernel and A.shape[0] == rank > B.shape[1] > 0 and rank % B.shape[1] == 0:
         raise UnsupportedError(
             f"{where}/{TENSORS}: {target!r} is a grouped convolution whose A mixes the channels of "
             "all groups, so that its update is no change of the weight and cannot be merged. Load "
