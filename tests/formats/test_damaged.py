@@ -189,11 +189,13 @@ FOREIGN: dict[str, Callable[[Path], object]] = {
     "replicated layers": put(layer_replication=[[0, 1], [0, 1]]),
     "bare parameters": put(target_parameters=["experts.weight"]),
     "a convolution of no rank": tensors(
-        lambda value: value
-        | {
-            first(value, "lora_A.weight"): torch.ones(4, 3, 2),
-            first(value, "lora_B.weight"): torch.ones(4, 0, 1),
-        }
+        lambda value: (
+            value
+            | {
+                first(value, "lora_A.weight"): torch.ones(4, 3, 2),
+                first(value, "lora_B.weight"): torch.ones(4, 0, 1),
+            }
+        )
     ),
     "token rows": put(trainable_token_indices=[1, 2]),
     "a setting from the future": put(quantum_mode=3),

@@ -188,3 +188,62 @@ def test_damaged_folders_are_refused(tmp_path):
             lk.load(model, tmp_path / "a")
         assert len(str(caught.value)) > 40, what
     assert lk.adapters(model) == ()
+
+
+class Three(torch.nn.Module):
+    """What some modules of transformers look like: gate, up and down apart."""
+
+    __module__ = "transformers.models.tiny.modeling_tiny"
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.gate_proj = torch.nn.Parameter(torch.randn(3, 6, 4))
+        self.up_proj = torch.nn.Parameter(torch.randn(3, 6, 4))
+        self.odd_proj = torch.nn.Parameter(torch.randn(3, 6, 4))
+
+    def forward(self, x, indices):
+        each = [x @ w[indices[0]].T for w in (self.gate_proj, self.up_proj, self.odd_proj)]
+        return each[0] * each[1] + each[2]
+
+
+Three.__qualname__ = Three.__name__ = "ThreeExperts"
+
+
+@pytest.mark.parametrize("names", [("gate_proj", "up_proj"), ("gate_proj", "up_proj", "odd_proj")])
+def test_parameters_of_one_shape_are_not_exchanged(names, tmp_path):
+    def made():
+        return torch.nn.ModuleDict({"experts": Three()})
+
+    model, x = made(), (torch.randn(2, 4), torch.tensor([1, 1]))
+    lk.inject(model, {f"experts:{name}": 2 for name in reversed(names)})
+    randomise(model, "default")
+    lk.save(model, tmp_path / "a")
+    again = made()
+    lk.load(again, tmp_path / "a")
+    assert torch.equal(again["experts"](*x), model["experts"](*x))
+    if "odd_proj" in names:
+        with pytest.raises(LorakitError, match="only the base can tell"):
+            lk.inspect(tmp_path / "a")
+
+
+def test_experts_that_peft_cannot_tell_apart_are_refused(tmp_path):
+    model = torch.nn.ModuleDict(
+        {"experts": Three(), "sub": torch.nn.ModuleDict({"experts": Three()})}
+    )
+    lk.inject(model, {"experts:gate_proj": 2})
+    with pytest.raises(UnsupportedError, match="by the end of their path"):
+        lk.save(model, tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+
+
+def test_keys_of_others_are_not_taken_for_factors(tmp_path):
+    lk.save(adapted(), tmp_path / "a")
+    (tmp_path / "a" / "lorakit.json").unlink()
+    file = tmp_path / "a" / "adapter_model.safetensors"
+    tensors = load_file(file)
+    key = "base_model.model.model.layers.0.mlp.experts.lora_A.weight"
+    tensors[key.removeprefix("base_model.model.")] = tensors[key] + 9
+    save_file(tensors, file)
+    with pytest.raises(LorakitError, match="expected keys that begin with"):
+        lk.load(build("mixtral"), tmp_path / "a")

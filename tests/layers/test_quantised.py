@@ -256,3 +256,60 @@ def test_peft_answers_the_same_on_the_same_quantised_base(how, tmp_path):
             layer.support_avx512bf16_for_cpu = False
     found, expected = answer(theirs.base_model.model), answer(mine)
     assert torch.allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("how", ["nf4", "int8"])
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_every_quantised_base_is_exported(how, family, on_disk, tmp_path):
+    """GPT-2's layers are the other way round in full; a base may be quantised on disk already."""
+    build(family).save_pretrained(tmp_path / "base")
+    model = load_base(str(tmp_path / "base"), "causal", quantise=how).model.eval()
+    if on_disk:
+        model.save_pretrained(tmp_path / "packed")
+        model = load_base(str(tmp_path / "packed"), "causal").model.eval()
+    lk.inject(model, lk.plan(model, ["mlp"], 3))
+    randomise(model, "default")
+    lk.export_merged(model, tmp_path / "merged")
+    plain = load_base(str(tmp_path / "merged"), "causal").model.eval()
+    gap = (answer(plain) - answer(model)).abs().max()
+    assert gap < (0.03 if how == "int8" else 1e-5)
+
+
+def test_an_export_beside_quantised_layers_is_not_refused(tmp_path):
+    build("llama").save_pretrained(tmp_path / "base")
+    model = load_base(str(tmp_path / "base"), "causal", quantise="int8").model.eval()
+    lk.inject(model, {"lm_head": 2})
+    randomise(model, "default")
+    lk.export_merged(model, tmp_path / "merged")
+
+
+def test_a_way_that_quantises_nothing_is_an_error(tmp_path):
+    build("gpt2").save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="no layer"):
+        load_base(str(tmp_path), "causal", quantise="torchao-int8")
+
+
+@EACH
+def test_modes_follow_an_unmerge_and_hooks_are_not_lost(how):
+    model = adapt(build("llama", quantised=how), "q")
+    lk.merge(model)
+    model.train()
+    handle = model.model.layers[0].self_attn.q_proj.register_forward_hook(lambda *_: None)
+    with pytest.raises(MergeError, match="since the merge"):
+        lk.unmerge(model)
+    handle.remove()
+    lk.unmerge(model)
+    assert all(module.training for module in model.modules())
+
+
+@EACH
+def test_a_model_of_nothing_but_quantised_layers_keeps_its_dtype(how):
+    layer = quantised_layer(nn.Linear(64, 64, bias=False).to(torch.bfloat16), how)
+    model = nn.Sequential(layer)
+    lk.inject(model, {"0": 2})
+    x = torch.randn(2, 64).to(torch.bfloat16)
+    expected = model(x)
+    lk.merge(model)
+    if how == "nf4":  # the others do not know what they were made from
+        assert torch.allclose(model(x), expected, atol=0.05)

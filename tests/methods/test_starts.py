@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import threading
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -251,3 +254,78 @@ def test_a_start_from_data_is_saved_for_the_untouched_base(init, tmp_path):
     lk.save(model, tmp_path / "a")
     theirs = peft.PeftModel.from_pretrained(build("llama"), tmp_path / "a").eval()
     torch.testing.assert_close(answer(theirs.base_model.model), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("init", STARTS)
+def test_other_threads_neither_shape_a_start_nor_feel_it(init):
+    quiet, busy = build("llama"), build("llama")
+    lk.inject(quiet, lk.plan(quiet, "up", 2), method=lk.LoRA(init=STARTS[init](quiet)))
+    wrong: list[Exception] = []
+
+    def ask():
+        try:
+            with torch.no_grad():
+                busy(torch.full((2, 5), 7))
+        except RuntimeError as error:
+            wrong.append(error)
+
+    def given():
+        for batch in batches(busy):
+            thread = threading.Thread(target=ask)
+            thread.start()
+            thread.join()
+            yield batch
+
+    start = lk.EVA(given()) if init == "eva" else lk.LoRAGA(given())
+    lk.inject(busy, lk.plan(busy, "up", 2), method=lk.LoRA(init=start))
+    assert not wrong
+    for path in lk.plan(quiet, "up", 2):
+        assert torch.equal(update_at(quiet, path).A, update_at(busy, path).A)
+
+
+def test_a_mask_is_that_of_the_layers_own_side():
+    model = build("t5")
+    batch = inputs(model, rows=4)
+    batch["decoder_input_ids"] = batch["input_ids"]
+    path = "decoder.block.0.layer.0.SelfAttention.q"
+    found = []
+    for mask in (torch.ones_like(batch["input_ids"]), torch.eye(4, 7).long()):
+        other = build("t5")
+        given = [{**batch, "attention_mask": mask}]
+        # Only the decoder's first layer: what it gets does not depend on the encoder.
+        lk.inject(other, {path: 2}, method=lk.LoRA(init=lk.EVA(given)))
+        found.append(update_at(other, path).A)
+    torch.testing.assert_close(found[0], found[1])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: lk.EVA([], spare=0.2), "spare"), (lambda: lk.EVA([], spare=math.inf), "spare"),
+        (lambda: lk.LoRAGA([], gamma=-16), "gamma"), (lambda: lk.LoRAGA([], gamma=0), "gamma"),
+        (lambda: lk.LoftQ("folder"), "Load it first"), (lambda: lk.LoRA(init=5), "init is 5"),
+        (lambda: lk.LoRA(init=lk.EVA), "init is"),
+    ],
+)  # fmt: skip
+def test_odd_options_are_refused(make, message):
+    with pytest.raises(PlanError, match=message):
+        make()
+
+
+def test_odd_data_is_refused():
+    model = nn.Sequential(nn.Linear(6, 6))
+    poison = [torch.full((9, 6), math.nan)]
+    with pytest.raises(PlanError, match="not finite"):
+        lk.inject(model, {"0": 2}, method=lk.LoRA(init=lk.EVA(poison)))
+    with pytest.raises(PlanError, match="not finite"):
+        lk.inject(model, {"0": 2}, method=lk.LoRA(init=lk.LoRAGA(poison, loss=torch.sum)))
+    with pytest.raises(PlanError, match="several numbers"):
+        lk.inject(
+            model, {"0": 2}, method=lk.LoRA(init=lk.LoRAGA([torch.ones(2, 6)], loss=torch.tanh))
+        )
+    with pytest.raises(PlanError, match="directions in all"):
+        lk.EVA([]).plan(model, {"0": 2})
+    model[0].weight.data[0, 0] = math.nan
+    with pytest.raises(PlanError, match="not finite"):
+        lk.inject(model, {"0": 2}, method=lk.LoRA(init="pissa"))
+    assert lk.adapters(model) == ()

@@ -133,9 +133,19 @@ def test_what_vera_cannot_do_is_refused():
     for target in ("embeddings", "q"):
         with pytest.raises(UnsupportedError, match="matrix products"):
             lk.inject(model, lk.plan(model, target, 2), method=lk.VeRA())
-    for wrong in ({"alpha": 8}, {"rslora": True}, {"init": "pissa"}):
+    some = {"*": 3.0}
+    for wrong in (
+        {"alpha": 8}, {"rslora": True}, {"init": "pissa"}, {"alpha": some, "rslora": True},
+        {"alpha": some, "init": "pissa"},
+    ):  # fmt: skip
         with pytest.raises(PlanError, match="no scale"):
             lk.VeRA(**wrong)
+    for wrong in (float("nan"), "x", None):
+        with pytest.raises(PlanError, match="start_d"):
+            lk.VeRA(start_d=wrong)
+    for rank in ("4", [4]):
+        with pytest.raises(PlanError, match="rank"):
+            lk.inject(model, {"transformer.h.0.mlp.c_fc": rank}, method=lk.VeRA())
     assert lk.adapters(model) == ()
 
 
@@ -168,3 +178,23 @@ def test_damaged_folders_are_refused(tmp_path):
             lk.load(model, tmp_path / "a")
         assert len(str(caught.value)) > 40, what
     assert lk.adapters(model) == ()
+
+
+def test_norms_have_no_rank_to_agree_on():
+    model = build("llama")
+    plan = lk.plan(model, ["norms", "q"], 4)
+    lk.inject(model, plan, method=lk.VeRA())
+    assert lk.inspect(model)[0].extras
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_loaded_layers_share_memory_and_bits(dtype, tmp_path):
+    model = adapted(dtype=dtype)
+    expected = answer(model)
+    lk.save(model, tmp_path / "a")
+    again = build("llama")
+    lk.load(again, tmp_path / "a")
+    assert torch.equal(answer(again), expected)
+    updates = [m for m in again.modules() if hasattr(m, "d") and hasattr(m, "A")]
+    assert len({u.A.untyped_storage().data_ptr() for u in updates}) == 1
+    assert len({u.B.untyped_storage().data_ptr() for u in updates}) == 1

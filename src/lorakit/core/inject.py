@@ -109,7 +109,7 @@ def attach(model: nn.Module, name: str, updates: Updates, *, method: Any) -> Inj
         if first:
             registry.active = Route((entry.id,))
     held = {  # by their memory, which frozen factors may share
-        p.untyped_storage().data_ptr(): p
+        p.untyped_storage()._cdata: p
         for kinds in updates.values() for u in kinds.values() for p in u.parameters()
     }  # fmt: skip
     sizes = [(p.untyped_storage().nbytes(), p.element_size()) for p in held.values()]

@@ -112,6 +112,8 @@ def merge(
             f"rounding={rounding!r}; expected {' or '.join(map(repr, ROUNDINGS))}."
             + did_you_mean(str(rounding), ROUNDINGS)
         )
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise MergeError(f"seed={seed!r}; expected a whole number.")
     chance = torch.Generator().manual_seed(seed) if rounding == "stochastic" else None
     with STRUCTURE:
         registry = require_registry(model)
@@ -184,7 +186,7 @@ def _build(
                 merged = nn.Parameter(value, requires_grad=pristine.requires_grad)
                 values.append(Swap(path, name, pristine, merged))
                 continue
-            dtype = plain_dtype(root)
+            dtype = plain_dtype(root) or total.packed.matrix(layer).dtype
             value = rounded(total.after, dtype, chance)
             other = total.packed.closed(layer, value, again=again)
             tally.add(total, total.packed.matrix(other) if again else value, dtype)
@@ -202,13 +204,13 @@ def _build(
     return (*layers, *values), report  # layers first: a merged bias goes into the new layer
 
 
-def plain_dtype(root: nn.Module) -> torch.dtype:
+def plain_dtype(root: nn.Module) -> torch.dtype | None:
     """The dtype of what is not quantised in a model: that of most of its plain numbers."""
     counts: dict[torch.dtype, int] = {}
     for value in base_parameters(root).values():
         if value.is_floating_point() and type(value) is nn.Parameter:
             counts[value.dtype] = counts.get(value.dtype, 0) + value.numel()
-    return max(counts, key=lambda dtype: counts[dtype], default=torch.float32)
+    return max(counts, key=lambda dtype: counts[dtype], default=None)
 
 
 def rounded(exact: Tensor, dtype: torch.dtype, chance: torch.Generator | None) -> Tensor:
@@ -234,6 +236,7 @@ def _exchange(root: nn.Module, swaps: tuple[Swap, ...], *, merged: bool) -> None
             owner, leaf = _owner(root, swap)
             owner._parameters[leaf] = new
         else:
+            new.train(old.training)
             for parent, leaf in holders(root, old):
                 parent._modules[leaf] = new
 
@@ -257,13 +260,18 @@ def _check_held(root: nn.Module, layers: list[Swap]) -> None:
                 f"{swap.path!r} is quantised and no module holds it, so no plain layer can take "
                 "its place. Wrap the model in a torch.nn.Sequential before you adapt it."
             )
-        foreign = [*layer._forward_pre_hooks, *layer._backward_hooks, *layer._backward_pre_hooks]
-        if foreign or len(layer._forward_hooks) > 1 or "forward" in layer.__dict__:
+        if _foreign_hooks(layer, own=1):
             raise MergeError(
                 f"{swap.path!r} is quantised and has hooks of others (accelerate's, or your own), "
                 "which the plain layer in its place would not have. Remove them first, or load the "
                 "model onto one device."
             )
+
+
+def _foreign_hooks(layer: nn.Module, *, own: int) -> bool:
+    """Whether something hangs on the layer beside our `own` hooks."""
+    others = (layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
+    return any(others) or len(layer._forward_hooks) > own or "forward" in layer.__dict__
 
 
 def _owner(root: nn.Module, swap: Swap) -> tuple[nn.Module, str]:
@@ -280,6 +288,11 @@ def _check_swaps(root: nn.Module, swaps: tuple[Swap, ...]) -> None:
                 raise MergeError(
                     f"The layer {swap.path!r} was replaced since the merge, so unmerging would "
                     "lose it. Put the merged layer back, or load the base again."
+                )
+            if _foreign_hooks(swap.merged, own=0):
+                raise MergeError(
+                    f"Hooks were put on {swap.path!r} since the merge, which the quantised layer "
+                    "that comes back would not have. Remove them before lk.unmerge."
                 )
             swap.pristine.to(swap.merged.weight.device)
             continue

@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -52,8 +53,16 @@ class Options:
                 f"component is {self.component!r}; expected one of {', '.join(PARTS)}."
                 + did_you_mean(str(self.component), PARTS)
             )
-        if self.alpha is not None and (not math.isfinite(self.alpha) or self.alpha == 0):
+        if self.alpha is not None and not _is_scale(self.alpha):
             raise PlanError(f"alpha is {self.alpha!r}; expected a finite number other than 0.")
+
+
+def _is_scale(alpha: Any) -> bool:
+    number = isinstance(alpha, (int, float)) and not isinstance(alpha, bool)
+    try:
+        return number and math.isfinite(alpha) and alpha != 0
+    except OverflowError:
+        return False
 
 
 def read_content(place: str | os.PathLike, *, pickles: bool = False) -> Content:

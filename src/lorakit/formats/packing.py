@@ -95,7 +95,9 @@ def folded(low: LowRankState) -> LowRankState:
     """One update in plain factors: VeRA's vectors inside of them, an anchor as further ranks."""
     if low.vectors is not None:
         d, b = low.vectors
-        low = replace(low, A=d[:, None] * low.A, B=b[:, None] * low.B, vectors=None)
+        wide = torch.promote_types(d.dtype, torch.float32)
+        A, B = d.to(wide)[:, None] * low.A.to(wide), b.to(wide)[:, None] * low.B.to(wide)
+        low = replace(low, A=A, B=B, vectors=None)
     if low.anchor is None:
         return low
     A, B = torch.cat([low.A, low.anchor[0]]), torch.cat([low.B, -low.anchor[1]], 1)

@@ -82,19 +82,23 @@ def load(
 
 
 def save(
-    state: AdapterState, modules: Collection[str] | None, options: Options
+    state: AdapterState, modules: Mapping[str, nn.Module] | None, options: Options
 ) -> dict[str, bytes]:
     """The files of the adapter. With the base's module paths, targets are named as people do."""
     del options
     config = json.dumps(config_of(state, modules), indent=2, sort_keys=True) + "\n"
-    packed = safetensors.torch.save(named_tensors(state, _PREFIX), metadata={"format": "pt"})
+    packed = safetensors.torch.save(
+        named_tensors(state, _PREFIX, modules), metadata={"format": "pt"}
+    )
     return {CONFIG: config.encode(), TENSORS: packed}
 
 
-def named_tensors(state: AdapterState, prefix: str) -> dict[str, Tensor]:
+def named_tensors(
+    state: AdapterState, prefix: str, modules: Mapping[str, nn.Module] | None = None
+) -> dict[str, Tensor]:
     """The adapter's tensors by PEFT's names, behind a prefix."""
     tensors: dict[str, Tensor] = {}
-    tensors.update(peft_experts.named(state, prefix))
+    tensors.update(peft_experts.named(state, prefix, modules))
     for path, low in state.low_rank.items():
         if low.experts:
             continue
@@ -271,7 +275,7 @@ def _check_targets(
         )
 
 
-def config_of(state: AdapterState, modules: Collection[str] | None) -> dict[str, Any]:
+def config_of(state: AdapterState, modules: Mapping[str, nn.Module] | None) -> dict[str, Any]:
     """The keys that readers of PEFT folders look at."""
     named = {peft_experts.plain_name(target): low for target, low in state.low_rank.items()}
     ranks = {path: low.rank for path, low in named.items()}
@@ -293,7 +297,7 @@ def config_of(state: AdapterState, modules: Collection[str] | None) -> dict[str,
         "r": rank,
         "rank_pattern": {f"^{path}": own for path, own in ranks.items() if own != rank},
         "target_modules": shortest(modules_of, modules) or None,
-        "target_parameters": peft_experts.parameters(state) or None,
+        "target_parameters": peft_experts.parameters(state, modules) or None,
         "task_type": state.base.get("task"),
         "use_dora": state.method == "dora",
         "use_rslora": state.rslora,

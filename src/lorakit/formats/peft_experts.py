@@ -8,24 +8,24 @@ and each one before it a `base_layer` deeper, in the order in which the module h
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from torch import Tensor, nn
 
-from lorakit.core.errors import AdapterFileError, UnsupportedError
+from lorakit.core.errors import AdapterFileError, UnsupportedError, shortlist
 from lorakit.core.plan import split_target
 from lorakit.core.state import AdapterState, LowRankState
 from lorakit.formats.peft_config import PeftConfig
 from lorakit.layers.experts import expert_parameters
 
+Modules = Mapping[str, nn.Module]
 _DEEPER = ".base_layer"
 _SUFFIXES = {".lora_A.weight": "A", ".lora_B.weight": "B"}
-_ORDER = ("gate_up_proj", "up_proj", "down_proj")  # of transformers' modules
+_ORDER = ("gate_up_proj", "gate_proj", "up_proj", "down_proj")  # of transformers' modules
 
 
 def take(
     tensors: dict[str, Tensor], prefix: str, config: PeftConfig,
-    modules: Mapping[str, nn.Module] | None, where: str,
+    modules: Modules | None, where: str,
 ) -> dict[str, LowRankState]:  # fmt: skip
     """The experts' factors by target, taken out of a file's tensors. Raises `AdapterFileError`."""
     found: dict[str, dict[int, dict[str, Tensor]]] = {}
@@ -35,7 +35,7 @@ def take(
         module = path
         while module.endswith(_DEEPER):
             module = module.removesuffix(_DEEPER)
-        if suffix is None or not config.parameters_of(module):
+        if suffix is None or not key.startswith(prefix) or not config.parameters_of(module):
             continue
         depth = path.count(_DEEPER)
         found.setdefault(module, {}).setdefault(depth, {})[_SUFFIXES[suffix]] = tensors.pop(key)
@@ -53,7 +53,7 @@ def take(
             )
     states: dict[str, LowRankState] = {}
     for module, levels in found.items():
-        names = _ordered(config.parameters_of(module), modules and modules.get(module))
+        names = _ordered(module, config.parameters_of(module), modules)
         if sorted(levels) != list(range(len(names))):
             raise AdapterFileError(
                 f"{where}: the config targets {', '.join(names)} of {module!r}; the tensors are "
@@ -66,10 +66,10 @@ def take(
     return states
 
 
-def named(state: AdapterState, prefix: str) -> dict[str, Tensor]:
+def named(state: AdapterState, prefix: str, modules: Modules | None) -> dict[str, Tensor]:
     """The experts' tensors by PEFT's names, behind a prefix."""
     tensors: dict[str, Tensor] = {}
-    for module, names in _by_module(state).items():
+    for module, names in _by_module(state, modules).items():
         for place, name in enumerate(names):
             low = state.low_rank[f"{module}:{name}"]
             path = prefix + module + _DEEPER * (len(names) - 1 - place)
@@ -78,9 +78,17 @@ def named(state: AdapterState, prefix: str) -> dict[str, Tensor]:
     return tensors
 
 
-def parameters(state: AdapterState) -> list[str]:
-    """The config's `target_parameters`."""
-    return [f"{module}.{name}" for module, names in _by_module(state).items() for name in names]
+def parameters(state: AdapterState, modules: Modules | None) -> list[str]:
+    """The config's `target_parameters`. Raises `UnsupportedError` where they mean other modules."""
+    mine = _by_module(state, modules)
+    for path in modules or ():
+        like = next((module for module in mine if path.endswith(f".{module}")), None)
+        if like is not None and path not in mine:
+            raise UnsupportedError(
+                f"PEFT knows parameters by the end of their path, and {like!r} is also that of "
+                f"{path!r}. Adapt both, or merge the adapter into its base."
+            )
+    return [f"{module}.{name}" for module, names in mine.items() for name in names]
 
 
 def plain_name(target: str) -> str:
@@ -88,22 +96,29 @@ def plain_name(target: str) -> str:
     return target.replace(":", ".")
 
 
-def _by_module(state: AdapterState) -> dict[str, list[str]]:
+def _by_module(state: AdapterState, modules: Modules | None) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for target, low in state.low_rank.items():
         if low.experts:
             module, name = split_target(target)
             found.setdefault(module, []).append(name)
-    return {module: _ordered(names, None) for module, names in found.items()}
+    return {module: _ordered(module, names, modules) for module, names in found.items()}
 
 
-def _ordered(names: list[str], layer: Any) -> list[str]:
+def _ordered(module: str, names: list[str], modules: Modules | None) -> list[str]:
     """The parameters in the order in which their module has them."""
+    layer = None if modules is None else modules.get(module)
     order = list(_ORDER if layer is None else layer._parameters)
-    return sorted(names, key=lambda name: order.index(name) if name in order else len(order))
+    unknown = [name for name in names if name not in order]
+    if unknown and len(names) > 1:
+        raise UnsupportedError(
+            f"In which order {module!r} has {shortlist(names)}, only the base can tell. Pass the "
+            "base model."
+        )
+    return names if unknown else sorted(names, key=order.index)
 
 
-def _targeted(module: str, config: PeftConfig, modules: Mapping[str, nn.Module] | None) -> bool:
+def _targeted(module: str, config: PeftConfig, modules: Modules | None) -> bool:
     own = expert_parameters(modules[module]) if modules else []
     return any(name in own for name in config.parameters_of(module))
 

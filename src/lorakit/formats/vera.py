@@ -81,7 +81,7 @@ def load(
         tensors[f"{_PREFIX}model.{path}.lora_B.weight"] = B[: len(b)]
     theirs = {value: key for key, value in _BIAS.items()}
     plain = {ours: config[key] for key, ours in _SAME.items() if key in config}
-    bias = config.get("bias", "none")
+    bias = str(config.get("bias", "none"))
     plain |= {"peft_type": "LORA", "lora_alpha": config.get("r"), "bias": theirs.get(bias, bias)}
     told = Content(where, {CONFIG: json.dumps(plain).encode()}, tensors)
     state = peft.load(told, modules, options)

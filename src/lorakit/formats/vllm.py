@@ -6,8 +6,10 @@ with zeros to one of its ranks, and the scale goes into B. It serves linear laye
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import replace
+
+from torch import nn
 
 from lorakit.core.errors import UnsupportedError
 from lorakit.core.state import AdapterState
@@ -29,7 +31,7 @@ load = peft.load
 
 
 def save(
-    state: AdapterState, modules: Collection[str] | None, options: Options
+    state: AdapterState, modules: Mapping[str, nn.Module] | None, options: Options
 ) -> dict[str, bytes]:
     """The folder's files. Raises `UnsupportedError` with all reasons why vLLM cannot serve it."""
     reasons = why_not(state)

@@ -22,6 +22,7 @@ from lorakit.methods.start import (
     Place,
     Places,
     answering,
+    check_number,
     check_ranks,
     layers_of,
     mask_of,
@@ -44,6 +45,9 @@ class EVA:
     spare: float = 2.0
 
     name: ClassVar[str] = "eva"
+
+    def __post_init__(self) -> None:
+        check_number(self.spare, "spare", least=1)
 
     def start(self, root: nn.Module, places: Places) -> dict[str, Factors]:
         """A (rank, in) with orthonormal rows, B (out, rank) zero."""
@@ -77,7 +81,13 @@ class EVA:
             share = values[:most] / values.sum().clamp_min(1e-30)
             shares += [(float(each), target) for each in share]
         shares.sort(key=lambda pair: -pair[0])
-        taken = [target for _, target in shares[: sum(place.rank for place in places.values())]]
+        wanted = sum(place.rank for place in places.values())
+        if len(shares) < wanted:
+            raise PlanError(
+                f"init='eva' saw {len(shares)} directions in all, and the ranks are {wanted}. Pass "
+                "more batches, or lower the ranks."
+            )
+        taken = [target for _, target in shares[:wanted]]
         return Plan({target: taken.count(target) for target in plan})
 
     def _seen(self, root: nn.Module, places: Places) -> dict[str, Directions]:
@@ -88,12 +98,11 @@ class EVA:
             most = min(int(place.rank * self.spare), place.form.size[0])
             wanted[place.form.path] = max(wanted.get(place.form.path, 0), most)
         found = {path: Directions(count) for path, count in wanted.items()}
-        mask: Tensor | None = None
+        batch: Any = None
         with answering(root), torch.no_grad():
-            look = lambda path, x, _: found[path].add(rows_of(x, mask))  # noqa: E731
+            look = lambda path, x, _: found[path].add(rows_of(x, mask_of(batch, path)))  # noqa: E731
             with watched(layers_of(places), look):
                 for batch in self.batches:
-                    mask = mask_of(batch)
                     run_batch(root, batch)
         return found
 
@@ -108,6 +117,8 @@ class Directions:
 
     def add(self, rows: Tensor) -> None:
         """Take in rows (n, in): the singular values of [S V^T; rows] are those of all rows."""
+        if not torch.isfinite(rows).all():
+            raise PlanError("init='eva': inputs are not finite. Look at the data and the base.")
         if len(self.values):
             rows = torch.cat([self.values[:, None] * self.vectors, rows])
         _, values, vectors = torch.linalg.svd(rows, full_matrices=False)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from lorakit.core.errors import PlanError, UnsupportedError
 from lorakit.core.registry import root_of
 from lorakit.methods import pissa
-from lorakit.methods.start import Factors, Places, check_ranks
+from lorakit.methods.start import Factors, Places, check_finite, check_ranks
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +28,13 @@ class LoftQ:
     weights: nn.Module | Mapping[str, Tensor]
 
     name: ClassVar[str] = "loftq"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.weights, (nn.Module, Mapping)):
+            raise PlanError(
+                f"LoftQ's weights are a {type(self.weights).__name__}; expected the base in full, "
+                "as a model or as its tensors by name. Load it first."
+            )
 
     def start(self, root: nn.Module, places: Places) -> dict[str, Factors]:
         """A (rank, in) and B (out, rank) with scale * B A near what is missing."""
@@ -42,6 +49,7 @@ class LoftQ:
                     "Leave it out of the plan, or use another init."
                 )
             weight = named.get(f"{form.path}.weight")
+            weight = None if weight is None or weight.is_meta else weight
             own = form.geometry.matrix(form.layer).detach().float()
             both = () if weight is None else (weight, weight.T)  # GPT-2's are the other way round
             fits = [w.detach().to(own.device, torch.float32) for w in both if w.shape == own.shape]
@@ -51,6 +59,7 @@ class LoftQ:
                     f"init='loftq' needs the weight of {form.path!r} in full, {tuple(own.shape)}; "
                     f"found {shape}. Pass the base that was quantised."
                 )
+            check_finite(self.name, target, "the weights of", fits[0])
             lost = min((full - own for full in fits), key=torch.linalg.norm)
             lost = lost if form.outputs is None else lost[form.outputs.to(lost.device)]
             if lost.norm() > own.norm() / 2:

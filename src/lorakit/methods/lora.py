@@ -79,6 +79,10 @@ class LoRA:
             )
         if isinstance(self.init, str):
             _check_init(self.init)
+        elif isinstance(self.init, type) or not hasattr(self.init, "start"):
+            raise PlanError(
+                f"init is {self.init!r}; expected a name or one of {', '.join(FROM_DATA.values())}."
+            )
         if isinstance(self.extras, str):
             raise PlanError(f"extras is the text {self.extras!r}; expected a list of modules.")
         if not self.dtype.is_floating_point:

@@ -19,6 +19,8 @@ from lorakit.methods.start import (
     Factors,
     Places,
     answering,
+    check_finite,
+    check_number,
     layers_of,
     require_products,
     run_batch,
@@ -51,6 +53,9 @@ class LoRAGA:
 
     name: ClassVar[str] = "lora-ga"
 
+    def __post_init__(self) -> None:
+        check_number(self.gamma, "gamma", least=1e-6)
+
     def start(self, root: nn.Module, places: Places) -> dict[str, Factors]:
         """Anchored A (rank, in) and B (out, rank) with orthogonal rows and columns."""
         require_products(self.name, places)
@@ -65,11 +70,12 @@ class LoRAGA:
         for target, (form, rank, _) in places.items():
             G = gradients[form.path]
             G = G if form.outputs is None else G[form.outputs.to(G.device)]
+            check_finite(self.name, target, "the gradients at", G)
             U, S, Vh = torch.linalg.svd(G, full_matrices=False)
-            if not torch.isfinite(S).all() or S[0] == 0:
+            if S[0] == 0:
                 raise PlanError(
-                    f"init='lora-ga': the gradient at {target!r} is zero or not finite. Look at "
-                    "the batches and their labels, or leave the layer out of the plan."
+                    f"init='lora-ga': the gradient at {target!r} is zero. Look at the batches and "
+                    "their labels, or leave the layer out of the plan."
                 )
             size = len(G) ** 0.25 / self.gamma**0.5
             A, B = size * Vh[:rank], size * U[:, rank : 2 * rank]
@@ -84,6 +90,11 @@ class LoRAGA:
 
         def look(path: str, x: Tensor, y: Tensor) -> Tensor:
             x = x.detach()
+            if not torch.is_grad_enabled():
+                raise UnsupportedError(
+                    f"init='lora-ga': {path!r} runs without gradients (reentrant checkpointing, or "
+                    "inference mode), so that it has none to start from. Turn that off."
+                )
 
             def add(gradient: Tensor) -> None:
                 own = gradient.reshape(-1, gradient.shape[-1]).float()
@@ -101,7 +112,12 @@ class LoRAGA:
                 zeros.clear()
                 loss = self.loss(run_batch(root, batch))
                 # To the zeros alone: gradients of anything else that is trained stay as they are.
-                if loss.requires_grad:
+                if not isinstance(loss, Tensor) or loss.numel() != 1:
+                    raise PlanError(
+                        f"init='lora-ga': the loss is {type(loss).__name__} of several numbers; "
+                        "expected one. Let loss=... add them up."
+                    )
+                if zeros and loss.requires_grad:
                     torch.autograd.grad(loss, zeros, allow_unused=True)
         missing = next((path for path in layers if path not in found), None)
         if missing is not None:

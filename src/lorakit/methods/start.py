@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
@@ -55,9 +57,28 @@ class FromWeight(NamedTuple):
         check_ranks(self.name, places)
         found = {}
         for target, (form, rank, scale) in places.items():
-            A, B = self.factors(form.matrix(), rank, scale)
+            weight = form.matrix()
+            check_finite(self.name, target, "the weights of", weight)
+            A, B = self.factors(weight, rank, scale)
             found[target] = Factors(A, B, (A.clone(), B.clone()))
         return found
+
+
+def check_number(value: object, where: str, *, least: float | None = None) -> None:
+    """Raise `PlanError` unless the value is a finite number, of at least `least` if that is set."""
+    good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not good or (least is not None and value < least):  # type: ignore[operator]
+        some = "" if least is None else f" of at least {least:g}"
+        raise PlanError(f"{where} is {value!r}; expected a finite number{some}.")
+
+
+def check_finite(name: str, target: str, what: str, values: Tensor) -> None:
+    """Raise `PlanError` where something to start from is not finite."""
+    if not torch.isfinite(values).all():
+        raise PlanError(
+            f"init={name!r}: {what} {target!r} are not finite. Look at the data and at the base's "
+            "weights, or leave the layer out of the plan."
+        )
 
 
 def check_ranks(name: str, places: Places) -> None:
@@ -93,13 +114,16 @@ def require_products(name: str, places: Places) -> None:
 
 @contextmanager
 def watched(layers: Mapping[str, nn.Module], look: Callable[..., Any]) -> Iterator[None]:
-    """Call look(path, x, y) after every forward of the layers, for the length of a block.
+    """Call look(path, x, y) after every forward of the layers in this thread, for a block's length.
 
     Where `look` returns something, that is the layer's output from then on.
     """
+    mine = threading.get_ident()
 
     def hook(path: str) -> Callable[..., Any]:
         def seen(_: nn.Module, args: tuple, kwargs: dict[str, Any], y: Tensor) -> Any:
+            if threading.get_ident() != mine:  # the model may answer others meanwhile
+                return None
             return look(path, first_input(Call(args, kwargs, y)), y)
 
         return seen
@@ -146,7 +170,13 @@ def run_batch(root: nn.Module, batch: Any) -> Any:
     return root(*batch) if isinstance(batch, (tuple, list)) else root(batch)
 
 
-def mask_of(batch: Any) -> Tensor | None:
-    """The batch's attention mask, of two dimensions, if it has one."""
-    mask = batch.get("attention_mask") if isinstance(batch, Mapping) else None
+def mask_of(batch: Any, path: str) -> Tensor | None:
+    """The mask of padding that a layer's input has in a batch, of two dimensions, if it has one."""
+    if not isinstance(batch, Mapping):
+        return None
+    decoding = "decoder_input_ids" in batch or "decoder_attention_mask" in batch
+    name = "decoder_attention_mask" if decoding and "decoder" in path else "attention_mask"
+    mask = batch.get(name)
+    if decoding and "decoder" in path and ("encoder_attn" in path or "EncDec" in path):
+        return None  # keys and values come from the encoder, queries do not: the shape cannot tell
     return mask if isinstance(mask, torch.Tensor) and mask.dim() == 2 else None

@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from lorakit.core.errors import PlanError, UnsupportedError
-from lorakit.core.state import LowRankState
+from lorakit.core.inject import find_layers
+from lorakit.core.plan import check_rank, split_target
+from lorakit.core.state import AdapterState, LowRankState
 from lorakit.core.update import LowRank, Update
 from lorakit.layers.form import Form
+from lorakit.layers.norm import is_norm
 from lorakit.methods.lora import DEFAULT, LoRA
-from lorakit.methods.start import MATRICES, Factors, Places
+from lorakit.methods.start import MATRICES, Factors, Places, check_number
 
 
 @dataclass(frozen=True)
@@ -36,9 +39,10 @@ class VeRA(LoRA):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        given = (self.alpha, self.rslora, self.init)
-        if not isinstance(self.alpha, Mapping) and given != (LoRA.alpha, False, DEFAULT):
+        scaled = not isinstance(self.alpha, Mapping) and self.alpha != LoRA.alpha
+        if scaled or self.rslora or self.init != DEFAULT:
             raise PlanError("VeRA has no scale and one way to start: leave alpha, rslora and init.")
+        check_number(self.start_d, "start_d")
 
     def scale(self, alpha: float, rank: int) -> float:
         """One: the vectors are all the scale there is."""
@@ -47,8 +51,11 @@ class VeRA(LoRA):
 
     def updates(self, root: nn.Module, plan: Mapping[str, int]) -> dict[str, dict[str, Update]]:
         """Fresh updates for a plan of one rank; nothing is put on the model."""
-        if len({rank for rank in plan.values() if rank}) > 1:
-            ranks = sorted(set(plan.values()))
+        asked = {target: check_rank(rank, repr(target)) for target, rank in plan.items()}
+        layers = find_layers(root, dict.fromkeys(split_target(target)[0] for target in asked))
+        whole = {target for target in asked if is_norm(layers[split_target(target)[0]])}
+        ranks = sorted({rank for target, rank in asked.items() if rank and target not in whole})
+        if len(ranks) > 1:
             raise PlanError(f"VeRA has one rank for all layers; the plan has {ranks}. Choose one.")
         return super().updates(root, plan)
 
@@ -67,10 +74,30 @@ class VeRA(LoRA):
             for target, place in places.items()
         }
 
+    def restored(self, root: nn.Module, state: AdapterState) -> dict[str, dict[str, Update]]:
+        """The updates of a state that was read from a file, still around one A and one B."""
+        seen: dict[tuple, Tensor] = {}
+        lows = {
+            target: replace(low, **{name: self._moved(root, target, getattr(low, name), seen)
+                                    for name in ("A", "B")})
+            for target, low in state.low_rank.items()
+        }  # fmt: skip
+        return super().restored(root, replace(state, low_rank=lows))
+
+    def _moved(
+        self, root: nn.Module, target: str, factor: Tensor, seen: dict[tuple, Tensor]
+    ) -> Tensor:
+        """A factor where its layer is, in the same memory as the others that it shared it with."""
+        device = Form.of(root, target).device
+        key = (factor.untyped_storage().data_ptr(), device)
+        if key not in seen:
+            whole = torch.empty(0, dtype=factor.dtype).set_(factor.untyped_storage())
+            seen[key] = whole.to(device, self.dtype, copy=True)
+        return seen[key].as_strided(factor.shape, factor.stride(), factor.storage_offset())
+
     def _kept(self, form: Form, start: Factors) -> Factors:
         """Not copied: all layers share the memory of one A and one B."""
-        A, B = (factor.to(form.device, self.dtype) for factor in (start.A, start.B))
-        return Factors(A, B)
+        return start
 
     def _low_rank(self, form: Form, factors: Factors, alpha: float) -> LowRank:
         if form.part or form.geometry.name not in MATRICES:
@@ -106,4 +133,6 @@ class Vectors(LowRank):
 
     def factors(self) -> tuple[Tensor, Tensor]:
         """diag(d) A and diag(b) B."""
-        return self.d[:, None] * self.A, self.b[:, None] * self.B
+        wide = torch.promote_types(self.d.dtype, torch.float32)  # rounded once, where it is used
+        d, b = self.d.to(wide), self.b.to(wide)
+        return d[:, None] * self.A.to(wide), b[:, None] * self.B.to(wide)

@@ -29,6 +29,8 @@ from lorakit.formats.save import the_adapter
 from lorakit.layers import geometry_of, is_quantised
 from lorakit.models.load import quiet
 
+_QUANTISERS = ("transformers.integrations.bitsandbytes", "transformers.integrations.torchao",
+               "transformers.quantizers")  # fmt: skip
 # What belongs to a base beside its weights, to be used at all.
 _BESIDE = ("tokenizer", "vocab", "merges", "special_tokens", "added_tokens", "chat_template",
            "preprocessor", "processor", "spiece", "sentencepiece", "normalizer")  # fmt: skip
@@ -71,7 +73,9 @@ def export_merged(
         )
     names = [name] if isinstance(name, str) else name or [the_adapter(root, None)]
     held = [_record(root, each) for each in names]
-    before = _logits(root, names)
+    # Inputs of a quantised layer may be rounded as well, which a plain one's are not.
+    quantised = any(is_quantised(layer) for layer in root.modules())
+    before = None if quantised else _logits(root, names)
     with (
         whole_folder(folder, lambda _: "it is not empty") as partial,
         merged(root, *names, rounding=rounding, seed=seed) as done,
@@ -80,9 +84,7 @@ def export_merged(
             _write(root, partial, held)
             reloaded = _reload(root, partial)
             _compare(root, reloaded)
-            # Inputs of a quantised layer may be rounded as well, which a plain one's are not.
-            after = None if done.dequantised else _logits(reloaded, None)
-            error = _distance(before, after, root)
+            error = _distance(before, _logits(reloaded, None), root)
         _copy_tokenizer(root, partial)
     return ExportReport(Path(folder).expanduser().resolve(), done, error)
 
@@ -93,8 +95,7 @@ def _record(root: nn.Module, name: str) -> dict[str, Any]:
 
 
 def _write(root: Any, folder: Path, held: list[dict[str, Any]]) -> None:
-    sites = tuple(f"{path}." for path, module in root.named_modules() if isinstance(module, Site))
-    state = {key: value for key, value in root.state_dict().items() if not key.startswith(sites)}
+    state = _plain_state(root)
     with _own_config(root) as config:
         setattr(config, MERGED, [*(getattr(config, MERGED, None) or []), *held])
         if _untied(root):
@@ -102,26 +103,51 @@ def _write(root: Any, folder: Path, held: list[dict[str, Any]]) -> None:
         root.save_pretrained(folder, state_dict=state)
 
 
+def _plain_state(root: Any) -> dict[str, Tensor]:
+    """The base's tensors as its class has them in full: GPT-2's are the other way round."""
+    sites = tuple(f"{path}." for path, module in root.named_modules() if isinstance(module, Site))
+    state = {key: value for key, value in root.state_dict().items() if not key.startswith(sites)}
+    if root.__dict__.get("hf_quantizer") is None:
+        return state
+    with torch.device("meta"):
+        full = type(root)(root.config)
+    for path, layer in full.named_modules():
+        if type(layer).__name__ == "Conv1D" and isinstance(root.get_submodule(path), nn.Linear):
+            state[f"{path}.weight"] = state[f"{path}.weight"].T.contiguous()
+    return state
+
+
 @contextmanager
 def _own_config(root: Any) -> Iterator[Any]:
     """Let the model have a copy of its config, for changes that belong to the export alone."""
     own, quantiser = root.config, root.__dict__.get("hf_quantizer")
+    conversions = root.__dict__.get("_weight_conversions")
     root.config = copy.deepcopy(own)
     if quantiser is not None:
         del root.config.quantization_config
         root.hf_quantizer = None
+        if conversions:  # those that read quantised tensors cannot be undone, and need not be
+            root._weight_conversions = [c for c in conversions if not _reads_quantised(c)]
     try:
         yield root.config
     finally:
         root.config = own
         if quantiser is not None:
             root.hf_quantizer = quantiser
+            if conversions:
+                root._weight_conversions = conversions
+
+
+def _reads_quantised(conversion: Any) -> bool:
+    """Whether a conversion of transformers is one of a quantiser's (they live beside it)."""
+    operations = getattr(conversion, "operations", ())
+    return any(type(op).__module__.startswith(_QUANTISERS) for op in operations)
 
 
 @contextmanager
 def _in_full(root: nn.Module) -> Iterator[None]:
     """Let plain layers stand for those quantised ones that no adapter changes."""
-    dtype, places = plain_dtype(root), []
+    dtype, places = plain_dtype(root) or torch.float32, []
     for layer in [layer for layer in root.modules() if is_quantised(layer)]:
         geometry = cast(Quantised, geometry_of(layer))
         plain = geometry.closed(layer, geometry.matrix(layer).detach().to(dtype), again=False)
@@ -147,7 +173,13 @@ def _reload(root: Any, folder: Path) -> Any:
     kind = type(root)
     if [kind.__name__] != written.get("architectures"):
         raise MergeError(f"{folder} names {written.get('architectures')}, not {kind.__name__}.")
-    return kind.from_pretrained(folder, dtype="auto").to(root.device).eval()
+    try:
+        return kind.from_pretrained(folder, dtype="auto").to(root.device).eval()
+    except (RuntimeError, ValueError, OSError) as error:
+        raise MergeError(
+            f"The export cannot be loaded as {kind.__name__}: {str(error).strip().splitlines()[0]} "
+            "Merge in place with lk.merge, and save the weights yourself."
+        ) from error
 
 
 def _compare(root: Any, reloaded: Any) -> None:
@@ -155,8 +187,7 @@ def _compare(root: Any, reloaded: Any) -> None:
 
     Loading casts a tensor that is wider than the model, as any load of it will: so does this.
     """
-    sites = tuple(f"{path}." for path, module in root.named_modules() if isinstance(module, Site))
-    expected = {k: v for k, v in root.state_dict().items() if not k.startswith(sites)}
+    expected = _plain_state(root)
     found: dict[str, Tensor] = reloaded.state_dict()
     wrong = [
         key

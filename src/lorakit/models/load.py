@@ -90,6 +90,11 @@ def load_base(
     for path in fresh:
         _in_full(model, path)
     settle(model, training=False)
+    if quantise != "none" and not any(is_quantised(layer) for layer in model.modules()):
+        raise ModelError(
+            f"{name} has no layer that {quantise!r} could keep in few bits (GPT-2's are not "
+            "nn.Linear, which is all that torchao knows). Use nf4 or int8, or none."
+        )
     return Base(model, fresh)
 
 

@@ -191,6 +191,11 @@ def _known_as_adapted(model: Any) -> Iterator[None]:
 
 def _one_active(model: nn.Module) -> str:
     registry = require_registry(model)
+    if registry.merged is not None:
+        raise TrainingError(
+            "Adapters are merged into this model, so that none acts on its own. Call "
+            "lk.unmerge(model) first."
+        )
     names = registry.names_of(registry.active.ids)
     if len(names) != 1:
         raise TrainingError(
