@@ -50,6 +50,10 @@ class Geometry(Protocol):
         """What the layer would give for the input x if scale * B A were its weight."""
         ...
 
+    def add(self, layer: nn.Module, x: Tensor, y: Tensor, update: LowRank) -> Tensor | None:
+        """`y` with the update's product added, in place; None where only `product` will do."""
+        ...
+
     def kernel(self, layer: nn.Module) -> tuple[int, ...]:
         """The axes of a convolution's kernel, which A has behind its own two in files."""
         ...
@@ -160,7 +164,11 @@ class LowRank(Update):
 
     def act(self, layer: nn.Module, call: Call, output: Tensor, rows: Tensor | None) -> Tensor:
         x = first_input(call)
-        if rows is not None:
+        if rows is None:
+            added = self.geometry.add(layer, x, output, self)
+            if added is not None:
+                return added
+        else:
             x = x.index_select(0, rows)
         delta = self.product(layer, self.drop(x)).to(output.dtype)
         return output + delta if rows is None else output.index_add(0, rows, delta)

@@ -1,4 +1,4 @@
-"""The fast form of a linear update: added in place to what the layer gave, y += s (x A^T) B^T.
+"""The fast form of a linear update: y += s (x A^T) B^T, added in place to what the layer gave.
 
 A and B are kept in float32 and cast down at use, never x up. Nothing of the size of x or y is made
 but the gradient of x; of the forward pass h = x A^T is kept, rank numbers for each token.
@@ -9,39 +9,102 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from lorakit.core.update import LowRank
+from lorakit.layers.dropout import Dropped
 
 
-class AddProduct(torch.autograd.Function):
-    """y (..., out) += scale (x A^T) B^T, for x (..., in), A (rank, in), B (out, rank)."""
+def add_product(layer: nn.Module, x: Tensor, y: Tensor, update: LowRank) -> Tensor | None:
+    """Y with the update's product added in place, or None where that would not be right."""
+    # An anchored update is zero to the bit at its start only as the difference of two products;
+    # quantised layers give views of what is theirs.
+    if update.anchor is not None or update.geometry.quantised or not _is_free(layer, x, y):
+        return None
+    A, B = update.factors()
+    drop = Dropped.draw(update.dropout) if update.dropout and update.training else None
+    h = Project.apply(x, drop, A)
+    return AddUp.apply(y, h, update.spread(B), update.scale)
+
+
+def _is_free(layer: nn.Module, x: Tensor, y: Tensor) -> bool:
+    """Whether y may be written to, and its dtype is that of the product.
+
+    Nobody but us has seen it if ours is the only hook; transforms of functions, compilers and
+    autocast want operations that they know.
+    """
+    return (
+        type(y) is Tensor
+        and x.dtype == y.dtype
+        and y.is_contiguous()
+        and len(layer._forward_hooks) == 1
+        and not (y.is_leaf and y.requires_grad)
+        and not torch.compiler.is_compiling()
+        and not torch._C._are_functorch_transforms_active()
+        and not torch.is_autocast_enabled(x.device.type)
+    )
+
+
+class Project(torch.autograd.Function):
+    """x (..., in) and factors A (rank, in) -> h (tokens, sum of ranks), side by side."""
 
     @staticmethod
-    def forward(ctx: Any, y: Tensor, x: Tensor, A: Tensor, B: Tensor, scale: float) -> Tensor:
-        """Change y, which is the layer's own and nobody else's yet."""
-        A, B = A.to(x.dtype), B.to(x.dtype)
+    def forward(ctx: Any, x: Tensor, drop: Dropped | None, *factors: Tensor) -> Tensor:
+        """One product for all factors, which take the same x."""
+        A = _together(factors, x.dtype)
         rows = x.reshape(-1, x.shape[-1])
-        h = rows @ A.T
+        ctx.save_for_backward(x, A)
+        ctx.drop, ctx.ranks = drop, [len(factor) for factor in factors]
+        h = (rows if drop is None else drop.of(rows)) @ A.T
+        return h if drop is None else h.mul_(drop.scale)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
+        """The gradients of x and of each factor."""
+        (dh,) = gradients
+        x, A = ctx.saved_tensors
+        drop, wanted = ctx.drop, ctx.needs_input_grad
+        rows = x.reshape(-1, x.shape[-1])
+        if drop is not None:
+            dh = dh * drop.scale
+        dx = dA = None
+        if any(wanted[2:]):
+            dA = dh.T @ (rows if drop is None else drop.of(rows))
+        if wanted[0]:
+            dx = dh @ A
+            dx = (dx if drop is None else drop.into(dx)).view(x.shape)
+        parts = [None] * len(ctx.ranks) if dA is None else dA.split(ctx.ranks)
+        return dx, None, *parts
+
+
+class AddUp(torch.autograd.Function):
+    """y (..., out) += scale h B^T, for h (tokens, rank) and B (out, rank)."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, h: Tensor, B: Tensor, scale: float) -> Tensor:
+        """Change y, which is the layer's own and nobody else's yet."""
+        B = B.to(y.dtype)
         y.view(-1, y.shape[-1]).addmm_(h, B.T, alpha=scale)
         ctx.mark_dirty(y)
-        ctx.save_for_backward(x, h, A, B)
+        ctx.save_for_backward(h, B)
         ctx.scale = scale
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
-        """The gradients of y, x, A and B."""
+        """The gradients of y, h and B."""
         (dy,) = gradients
-        x, h, A, B = ctx.saved_tensors
-        wanted = ctx.needs_input_grad
-        out = dy.reshape(-1, dy.shape[-1])
-        dx = dA = dB = None
-        if wanted[3]:
-            dB = (h.T @ out).T
-            dB = dB * ctx.scale
-        if wanted[1] or wanted[2]:
-            dh = (out @ B).mul_(ctx.scale)
-            if wanted[2]:
-                dA = dh.T @ x.reshape(-1, x.shape[-1])
-            if wanted[1]:
-                dx = (dh @ A).view(x.shape)
-        return dy, dx, dA, dB, None
+        h, B = ctx.saved_tensors
+        rows = dy.reshape(-1, dy.shape[-1])
+        dh = (rows @ B).mul_(ctx.scale) if ctx.needs_input_grad[1] else None
+        dB = (h.T @ rows).T * ctx.scale if ctx.needs_input_grad[2] else None
+        return dy, dh, dB, None
+
+
+def _together(factors: tuple[Tensor, ...], dtype: torch.dtype) -> Tensor:
+    if len(factors) == 1:
+        return factors[0].to(dtype)
+    return torch.cat([factor.to(dtype) for factor in factors])

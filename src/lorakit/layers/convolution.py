@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lorakit.core.update import LowRank
 from lorakit.layers.linear import LinearGeometry
 
 _CONVOLVE: dict[type[nn.Module], Any] = {
@@ -31,6 +32,10 @@ class ConvolutionGeometry(LinearGeometry):
     def size(self, layer: nn.Module) -> tuple[int, int]:
         assert isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d))
         return layer.weight[0].numel(), layer.out_channels
+
+    def add(self, layer: nn.Module, x: Tensor, y: Tensor, update: LowRank) -> Tensor | None:
+        """Not in place: `product` makes it."""
+        del layer, x, y, update
 
     def kernel(self, layer: nn.Module) -> tuple[int, ...]:
         assert isinstance(layer.weight, Tensor)

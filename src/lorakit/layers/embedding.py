@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lorakit.core.errors import UnsupportedError
+from lorakit.core.update import LowRank
 
 
 class EmbeddingGeometry:
@@ -43,6 +44,10 @@ class EmbeddingGeometry:
         h = F.embedding(x, A.T.to(dtype), padding_idx=layer.padding_idx)  # (..., rank)
         made = F.linear(h * scale, B.to(dtype))  # (..., width)
         return made * layer.embed_scale if _is_scaled(layer) else made  # type: ignore[operator]
+
+    def add(self, layer: nn.Module, x: Tensor, y: Tensor, update: LowRank) -> Tensor | None:
+        """Not in place: `product` makes it."""
+        del layer, x, y, update
 
     def kernel(self, layer: nn.Module) -> tuple[int, ...]:
         return ()

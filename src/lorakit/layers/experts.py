@@ -67,6 +67,10 @@ class ExpertsGeometry:
         """Not to be had: which token goes to which expert is known inside the module alone."""
         raise UnsupportedError("The update of fused experts has no product of its own.")
 
+    def add(self, layer: nn.Module, x: Tensor, y: Tensor, update: LowRank) -> Tensor | None:
+        """Not in place: `product` makes it."""
+        del layer, x, y, update
+
     def kernel(self, layer: nn.Module) -> tuple[int, ...]:
         """None."""
         return ()

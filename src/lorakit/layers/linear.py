@@ -7,6 +7,9 @@ import math
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lorakit.core.update import LowRank
+from lorakit.layers.add import add_product
+
 # Linear layers by another name, whose forward is that of nn.Linear.
 _SAME = ("transformers.models.falcon.modeling_falcon.FalconLinear",)
 
@@ -37,6 +40,9 @@ class LinearGeometry:
     def product(self, layer: nn.Module, x: Tensor, A: Tensor, B: Tensor, scale: float) -> Tensor:
         h = F.linear(x, A.to(x.dtype))  # (..., rank)
         return F.linear(h * scale, B.to(x.dtype))  # (..., out)
+
+    def add(self, layer: nn.Module, x: Tensor, y: Tensor, update: LowRank) -> Tensor | None:
+        return add_product(layer, x, y, update)
 
     def kernel(self, layer: nn.Module) -> tuple[int, ...]:
         return ()

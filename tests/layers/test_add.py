@@ -1,0 +1,209 @@
+"""The fast form of a linear update: the same numbers and gradients as the plain one."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F
+
+import lorakit as lk
+from families import build, inputs, randomise
+from lorakit.layers import add
+from lorakit.layers.dropout import Dropped
+
+METHODS = {
+    "lora": lk.LoRA(alpha=6), "rslora": lk.LoRA(alpha=6, rslora=True),
+    "anchored": lk.LoRA(alpha=6, init="pissa"), "lora-fa": lk.LoRAFA(alpha=6), "vera": lk.VeRA(),
+}  # fmt: skip
+EACH = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS.keys())
+
+
+def plainly(monkeypatch) -> None:
+    """Let every update be made by `product` and an addition."""
+    monkeypatch.setattr("lorakit.layers.add._is_free", lambda *_: False)
+
+
+def adapted(method, family="llama", targets=("all-linear",), dtype=torch.float32):
+    torch.manual_seed(0)
+    model = build(family, dtype=dtype)
+    lk.inject(model, lk.plan(model, list(targets), 3), method=method)
+    randomise(model, "default")
+    return model.train()
+
+
+def step(model) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    model.zero_grad()
+    batch = inputs(model, rows=3)
+    table = model.get_input_embeddings()
+    start = table(batch["input_ids"]).detach().requires_grad_(True)
+    torch.manual_seed(5)
+    logits = model(inputs_embeds=start).logits
+    logits.float().square().mean().backward()
+    grads = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+    return logits.detach(), {**grads, "start": start.grad}
+
+
+@EACH
+@pytest.mark.parametrize("family", ["llama", "gpt_neox", "qwen2"])
+def test_the_fast_form_is_the_plain_one(method, family, monkeypatch):
+    targets = ("qkv", "mlp") if family == "gpt_neox" else ("all-linear",)
+    model = adapted(method, family, targets)
+    logits, grads = step(model)
+    with monkeypatch.context() as patch:
+        plainly(patch)
+        expected, wanted = step(model)
+    torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-6)
+    assert grads.keys() == wanted.keys()
+    for name, value in wanted.items():
+        torch.testing.assert_close(grads[name], value, rtol=1e-4, atol=1e-6, msg=name)
+
+
+@EACH
+@pytest.mark.parametrize("p", [0.0, 0.05, 0.5])
+def test_gradients_against_float64(method, p, monkeypatch):
+    """One layer, whose dropped numbers are known, by autograd in float64."""
+    if method.init != "default" and p:
+        pytest.skip("an anchored update is made the plain way, whose mask nobody knows")
+    torch.manual_seed(0)
+    layer = nn.Linear(12, 9)
+    model = nn.Sequential(layer)
+    options = {} if isinstance(method, lk.VeRA) else {"alpha": 6}
+    kind = type(method)(dropout=p, init=method.init, rslora=method.rslora, **options)
+    lk.inject(model, {"0": 4}, method=kind)
+    randomise(model, "default", scale=0.5)
+    update = layer.lora.a0.low_rank
+    drawn: list[Dropped] = []
+    draw = Dropped.draw
+    monkeypatch.setattr(add.Dropped, "draw", lambda p: drawn.append(draw(p)) or drawn[-1])
+    x = torch.randn(5, 7, 12, requires_grad=True)
+    weights = torch.randn(5, 7, 9)
+    (model.train()(x) * weights).sum().backward()
+    assert len(drawn) == (1 if p else 0)
+    keep = torch.ones(35, 12, dtype=torch.float64)
+    if p:
+        keep = drawn[0].into(keep) * drawn[0].scale
+    wide = x.detach().double().requires_grad_(True)
+    masters = {n: v.detach().double().requires_grad_(True) for n, v in update.named_parameters()}
+    A, B = masters["A"], masters["B"]
+    if "d" in masters:
+        A, B = masters["d"][:, None] * A, masters["b"][:, None] * B
+    delta = B @ A if update.anchor is None else B @ A - (update.B0 @ update.A0).double()
+    y = F.linear(wide, layer.weight.double(), layer.bias.double())
+    y = y + update.scale * (wide.reshape(35, 12) * keep @ delta.T).view(5, 7, 9)
+    (y * weights.double()).sum().backward()
+    torch.testing.assert_close(x.grad.double(), wide.grad, rtol=1e-4, atol=1e-5)
+    for name, parameter in update.named_parameters():
+        if parameter.requires_grad:
+            expected = masters[name].grad
+            torch.testing.assert_close(parameter.grad.double(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_curves_are_those_of_the_plain_form(monkeypatch):
+    curves = []
+    for fast in (True, False):
+        with monkeypatch.context() as patch:
+            if not fast:
+                plainly(patch)
+            model = adapted(lk.LoRA(alpha=6))
+            trained = [p for p in model.parameters() if p.requires_grad]
+            optimizer, batch = torch.optim.AdamW(trained, lr=1e-3), inputs(model, rows=4)
+            losses = []
+            for _ in range(100):
+                loss = model(**batch, labels=batch["input_ids"]).loss
+                loss.backward()
+                optimizer.step()
+                optimizer.zero_grad()
+                losses.append(loss.item())
+            curves.append(losses)
+    assert curves[0][-1] < curves[0][0] - 0.1
+    assert max(abs(a - b) for a, b in zip(*curves)) < 1e-5
+
+
+def test_nothing_of_the_size_of_the_input_is_kept():
+    def kept(dropout: float) -> int:
+        layer = nn.Linear(256, 256).requires_grad_(False)
+        model = nn.Sequential(layer)
+        lk.inject(model, {"0": 4}, method=lk.LoRA(dropout=dropout))
+        seen: dict[int, int] = {}
+
+        def pack(value):
+            seen[value.untyped_storage().data_ptr()] = value.untyped_storage().nbytes()
+            return value
+
+        x = torch.randn(64, 256, requires_grad=True)
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value):
+            model.train()(x)
+        seen.pop(x.untyped_storage().data_ptr(), None)
+        weights = [layer.weight, *layer.lora.parameters()]
+        for weight in weights:
+            seen.pop(weight.untyped_storage().data_ptr(), None)
+        return sum(seen.values())
+
+    assert kept(0.0) <= 2 * 4 * 64 * 4  # h
+    assert kept(0.1) == kept(0.0)
+
+
+def test_what_others_may_have_seen_is_not_written_to():
+    torch.manual_seed(0)
+    layer, seen = nn.Linear(6, 5), []
+    layer.register_forward_hook(lambda *given: seen.append(given[2]))
+    model, x = nn.Sequential(layer), torch.randn(3, 6)
+    lk.inject(model, {"0": 2})
+    randomise(model, "default", scale=1.0)
+    y = model(x)
+    assert torch.equal(seen[0], F.linear(x, layer.weight, layer.bias))
+    assert not torch.equal(y, seen[0])
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_transforms_and_autocast_get_the_plain_form(grad):
+    model = adapted(lk.LoRA(alpha=6)).eval()
+    batch = inputs(model)
+    with torch.set_grad_enabled(grad):
+        expected = model(**batch).logits.detach()
+        with torch.autocast("cpu", torch.bfloat16):
+            wide = model(**batch).logits.detach()
+        assert (wide.float() - expected).abs().max() < 0.05
+    layer = nn.Sequential(nn.Linear(4, 4))
+    lk.inject(layer, {"0": 2})
+    randomise(layer, "default", scale=1.0)
+    x = torch.randn(5, 4)
+    mapped = torch.vmap(lambda row: layer(row))(x)
+    torch.testing.assert_close(mapped, layer(x))
+
+
+@settings(max_examples=40, deadline=None)
+@given(p=st.floats(0.001, 0.9), count=st.integers(1, 5000), seed=st.integers(0, 2**62 - 1))
+def test_positions_rise_and_lie_inside(p, count, seed):
+    found = Dropped(p, seed).positions(count)
+    assert torch.equal(found, Dropped(p, seed).positions(count))
+    assert ((found >= 0) & (found < count)).all()
+    assert (found[1:] > found[:-1]).all()
+
+
+@pytest.mark.parametrize("p", [0.02, 0.1, 0.29, 0.5])
+def test_dropout_is_bernoulli(p):
+    """Rate, independence of neighbours, and of draws, each within five standard deviations."""
+    count, draws = 20_000, 50
+    masks = torch.stack(
+        [Dropped(p, seed).into(torch.ones(count)) == 0 for seed in range(draws)]
+    ).float()
+
+    def close(found: float, expected: float, samples: int) -> bool:
+        return abs(found - expected) < 5 * math.sqrt(expected * (1 - expected) / samples)
+
+    assert close(float(masks.mean()), p, count * draws)
+    for lag in (1, 2, 7):
+        both = float((masks[:, lag:] * masks[:, :-lag]).mean())
+        assert close(both, p * p, count * draws)
+    assert close(float((masks[1:] * masks[:-1]).mean()), p * p, count * (draws - 1))
+    each = masks.mean(0)  # every place alike: the first and the last, too
+    assert close(float(each[:100].mean()), p, 100 * draws)
+    assert close(float(each[-100:].mean()), p, 100 * draws)
+    spread = float(masks.sum(1).var())
+    assert 0.4 < spread / (count * p * (1 - p)) < 2
