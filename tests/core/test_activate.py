@@ -240,4 +240,5 @@ def test_compiled_models_follow_the_route_without_graph_breaks():
         with lk.use(compiled, "one"):
             inside = compiled(**batch).logits
         with lk.use(model, "one"):
-            assert torch.allclose(inside, model(**batch).logits)
+            # The compiled form adds out of place: the same numbers, rounded elsewhere.
+            torch.testing.assert_close(inside, model(**batch).logits, rtol=1e-5, atol=1e-6)

@@ -584,8 +584,11 @@ def test_the_first_text_encoder_of_two_keeps_its_prefix(tmp_path):
 @settings(max_examples=300, deadline=None)
 @given(code=st.binary(max_size=60))
 def test_no_program_does_more_than_fail(code):
-    with pytest.raises(AdapterFileError):
-        read_pickle(program(b"\x80\x02" + code), "x.pt")
+    try:
+        found = read_pickle(program(b"\x80\x02" + code), "x.pt")
+    except AdapterFileError:
+        return
+    assert found == {}  # `}.` makes an empty dictionary, and nothing short makes a tensor
 
 
 @settings(max_examples=300, deadline=None)

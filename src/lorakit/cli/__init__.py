@@ -17,6 +17,7 @@ from lorakit import __version__
 from lorakit.core.errors import LorakitError, TrainingError, did_you_mean
 
 VERBS = (
+    "bench",
     "combine",
     "convert",
     "demo",

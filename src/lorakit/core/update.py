@@ -151,6 +151,7 @@ class LowRank(Update):
         self.alpha = alpha
         self.scale = scale
         self.dropout = dropout
+        self.siblings: Any = None  # updates that may take the same input: see layers/shared.py
 
     @property
     def rank(self) -> int:

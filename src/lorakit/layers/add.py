@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from lorakit.core.update import LowRank
-from lorakit.layers.dropout import Dropped
+from lorakit.layers.shared import project
 
 
 def add_product(layer: nn.Module, x: Tensor, y: Tensor, update: LowRank) -> Tensor | None:
@@ -23,8 +23,7 @@ def add_product(layer: nn.Module, x: Tensor, y: Tensor, update: LowRank) -> Tens
     if update.anchor is not None or update.geometry.quantised or not _is_free(layer, x, y):
         return None
     A, B = update.factors()
-    drop = Dropped.draw(update.dropout) if update.dropout and update.training else None
-    h = Project.apply(x, drop, A)
+    h = project(update, x, A)
     return AddUp.apply(y, h, update.spread(B), update.scale)
 
 
@@ -44,39 +43,6 @@ def _is_free(layer: nn.Module, x: Tensor, y: Tensor) -> bool:
         and not torch._C._are_functorch_transforms_active()
         and not torch.is_autocast_enabled(x.device.type)
     )
-
-
-class Project(torch.autograd.Function):
-    """x (..., in) and factors A (rank, in) -> h (tokens, sum of ranks), side by side."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, drop: Dropped | None, *factors: Tensor) -> Tensor:
-        """One product for all factors, which take the same x."""
-        A = _together(factors, x.dtype)
-        rows = x.reshape(-1, x.shape[-1])
-        ctx.save_for_backward(x, A)
-        ctx.drop, ctx.ranks = drop, [len(factor) for factor in factors]
-        h = (rows if drop is None else drop.of(rows)) @ A.T
-        return h if drop is None else h.mul_(drop.scale)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
-        """The gradients of x and of each factor."""
-        (dh,) = gradients
-        x, A = ctx.saved_tensors
-        drop, wanted = ctx.drop, ctx.needs_input_grad
-        rows = x.reshape(-1, x.shape[-1])
-        if drop is not None:
-            dh = dh * drop.scale
-        dx = dA = None
-        if any(wanted[2:]):
-            dA = dh.T @ (rows if drop is None else drop.of(rows))
-        if wanted[0]:
-            dx = dh @ A
-            dx = (dx if drop is None else drop.into(dx)).view(x.shape)
-        parts = [None] * len(ctx.ranks) if dA is None else dA.split(ctx.ranks)
-        return dx, None, *parts
 
 
 class AddUp(torch.autograd.Function):
@@ -102,9 +68,3 @@ class AddUp(torch.autograd.Function):
         dh = (rows @ B).mul_(ctx.scale) if ctx.needs_input_grad[1] else None
         dB = (h.T @ rows).T * ctx.scale if ctx.needs_input_grad[2] else None
         return dy, dh, dB, None
-
-
-def _together(factors: tuple[Tensor, ...], dtype: torch.dtype) -> Tensor:
-    if len(factors) == 1:
-        return factors[0].to(dtype)
-    return torch.cat([factor.to(dtype) for factor in factors])

@@ -25,6 +25,7 @@ from lorakit.layers import is_quantised
 from lorakit.layers.experts import Experts
 from lorakit.layers.form import Form, check_parts
 from lorakit.layers.norm import NormShift, is_norm
+from lorakit.layers.shared import acquaint
 from lorakit.methods import olora, pissa
 from lorakit.methods.start import Factors, FromWeight, Initialiser, Place, Places
 
@@ -115,6 +116,7 @@ class LoRA:
         for path in biased:
             value = bias_of(root.get_submodule(path)).to(self.dtype, copy=True)
             updates.setdefault(path, {})["bias"] = BiasShift(value)
+        acquaint(updates)
         return updates
 
     def restored(self, root: nn.Module, state: AdapterState) -> dict[str, dict[str, Update]]:
@@ -133,6 +135,7 @@ class LoRA:
             own = bias_of(root.get_submodule(path))
             shift = BiasShift(value.to(own.device, self.dtype, copy=True))
             updates.setdefault(path, {})["bias"] = shift
+        acquaint(updates)
         return updates
 
     def _whole(self, module: nn.Module, path: str) -> dict[str, Update]:

@@ -1,0 +1,92 @@
+"""Interleaved, paired timings: every round runs each way once, and ratios are taken in a round.
+
+On a CPU the time is that of the process, which a busy neighbour cannot stretch as it does wall
+time; on a GPU it is the time between two events of its stream.
+"""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+
+Step = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of each round, and in wall time."""
+
+    seconds: list[float]
+    wall: list[float]
+
+    @property
+    def median(self) -> float:
+        """The middle of the rounds."""
+        return statistics.median(self.seconds)
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """The median of paired ratios, and the quartiles around it."""
+
+    middle: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.middle:.2f} ({self.low:.2f} to {self.high:.2f})"
+
+
+def interleave(
+    ways: Mapping[str, Step], rounds: int, *, warmup: int = 2, device: str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Timing]:  # fmt: skip
+    """Run every way `rounds` times, in turns, forwards and backwards, after `warmup` rounds."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    wall: dict[str, list[float]] = {name: [] for name in ways}
+    names = list(ways)
+    collecting = gc.isenabled()
+    gc.disable()  # one way's garbage is not to be another's time
+    try:
+        for turn in range(-warmup, rounds):
+            for name in names if turn % 2 else reversed(names):
+                took, passed = _time(ways[name], device)
+                if turn >= 0:
+                    seconds[name].append(took)
+                    wall[name].append(passed)
+            gc.collect(0)
+            if progress is not None:
+                progress(turn + warmup + 1, rounds + warmup)
+    finally:
+        if collecting:
+            gc.enable()
+    return {name: Timing(seconds[name], wall[name]) for name in names}
+
+
+def _time(step: Step, device: str) -> tuple[float, float]:
+    if device.startswith("cuda"):
+        first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        torch.cuda.synchronize()
+        began = time.perf_counter()
+        first.record()
+        step()
+        last.record()
+        torch.cuda.synchronize()
+        return first.elapsed_time(last) / 1000, time.perf_counter() - began
+    began, used = time.perf_counter(), time.process_time()
+    step()
+    return time.process_time() - used, time.perf_counter() - began
+
+
+def ratio(way: Timing, floor: Timing) -> Ratio:
+    """How many times as long as the floor the way takes, paired round by round."""
+    pairs = [mine / other for mine, other in zip(way.seconds, floor.seconds)]
+    if len(pairs) < 2:
+        return Ratio(pairs[0], pairs[0], pairs[0])
+    low, middle, high = statistics.quantiles(pairs, n=4)
+    return Ratio(middle, low, high)

@@ -1,0 +1,105 @@
+"""The ways to train one base that are compared: the frozen floor, ours, the peers', all of it."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from lorakit.core.registry import root_of
+from lorakit.methods.inject import inject
+from lorakit.methods.lora import LoRA
+from lorakit.models.plan import plan
+
+ALL = "all-linear"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is adapted, and how: the same for every way."""
+
+    targets: tuple[str, ...] = (ALL,)
+    rank: int = 8
+    dropout: float = 0.0
+
+
+def floor(model: Any, choice: Choice) -> tuple[Any, list[Any]]:
+    """Nothing is trained: forward, and backward as far as the input, which all others do too."""
+    del choice
+    return model.requires_grad_(False), []
+
+
+def ours(model: Any, choice: Choice) -> tuple[Any, list[Any]]:
+    """The adapter of this library."""
+    method = LoRA(alpha=2.0 * choice.rank, dropout=choice.dropout)
+    inject(model, plan(model, targets=list(choice.targets), rank=choice.rank), method=method)
+    return model, _trained(model)
+
+
+def full(model: Any, choice: Choice) -> tuple[Any, list[Any]]:
+    """Everything is trained."""
+    del choice
+    return model, _trained(model)
+
+
+def peft(model: Any, choice: Choice) -> tuple[Any, list[Any]]:
+    """PEFT's adapter as it comes: its weights in float32."""
+    return _peft(model, choice, cast=True)
+
+
+def peft_narrow(model: Any, choice: Choice) -> tuple[Any, list[Any]]:
+    """PEFT's adapter with its weights in the base's dtype."""
+    return _peft(model, choice, cast=False)
+
+
+WAYS: dict[str, Callable[[Any, Choice], tuple[Any, list[Any]]]] = {
+    "floor": floor, "floor again": floor, "lorakit": ours, "PEFT": peft,
+    "PEFT, base's dtype": peft_narrow, "full": full,
+}  # fmt: skip
+
+
+def available(names: list[str]) -> list[str]:
+    """The ways that can be run here: the peer's only where it is installed."""
+    have = importlib.util.find_spec("peft") is not None
+    return [name for name in names if have or not name.startswith("PEFT")]
+
+
+def make_step(way: str, base: Any, choice: Choice, given: dict[str, torch.Tensor]) -> Any:
+    """A function that does one step of training on a copy of the base."""
+    torch.manual_seed(0)
+    model, trained = WAYS[way](copy.deepcopy(base), choice)
+    fused = bool(trained) and trained[0].device.type in ("cpu", "cuda")
+    optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=fused) if trained else None
+    inner: Any = root_of(model)
+    table = inner.get_input_embeddings()
+
+    def step() -> None:
+        # The input wants a gradient in every way, as it would from layers below.
+        start = table(given["input_ids"]).detach().requires_grad_(True)
+        model(inputs_embeds=start, labels=given["labels"]).loss.backward()
+        if optimizer is not None:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+    step.model = model  # type: ignore[attr-defined]
+    return step
+
+
+def _peft(model: Any, choice: Choice, *, cast: bool) -> tuple[Any, list[Any]]:
+    from peft import LoraConfig, get_peft_model
+
+    paths = list(plan(model, targets=list(choice.targets), rank=choice.rank))
+    config = LoraConfig(
+        r=choice.rank, lora_alpha=2 * choice.rank, lora_dropout=choice.dropout,
+        target_modules=paths,
+    )  # fmt: skip
+    adapted = get_peft_model(model, config, autocast_adapter_dtype=cast)
+    return adapted, _trained(adapted)
+
+
+def _trained(model: Any) -> list[Any]:
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]

@@ -1,0 +1,100 @@
+"""The benchmark measures what it says; how fast anything is, no test asks."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from lorakit.bench import memory, show, timing, train
+from lorakit.bench.bases import Shape, batch, make
+from lorakit.bench.ways import WAYS, Choice, make_step
+from lorakit.cli import app
+from lorakit.core.errors import PlanError
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+TINY = Shape(width=64, layers=1, rows=2, length=8, vocabulary=32)
+CASES = [
+    train.Case(TINY, Choice(rank=2), "fp32", 1.1),
+    train.Case(Shape("bert", 64, 1, 2, 8, 32), Choice(("q", "v"), 2, 0.1), "bf16"),
+]
+
+
+def test_interleaved_ways_are_timed_in_turns():
+    order: list[str] = []
+    ways = {name: (lambda name=name: order.append(name)) for name in "ab"}
+    timings = timing.interleave(ways, 3, warmup=1)
+    assert order == list("abbaabba") or order == list("baabbaab")
+    assert all(len(timings[name].seconds) == 3 for name in "ab")
+
+
+def test_ratios_are_paired():
+    slow = timing.Timing([2.0, 4.0, 8.0], [])
+    fast = timing.Timing([1.0, 2.0, 4.0], [])
+    assert timing.ratio(slow, fast) == timing.Ratio(2.0, 2.0, 2.0)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_does_one_step_of_the_same_model(way):
+    base = make(TINY, torch.float32)
+    given = batch(TINY, base)
+    step = make_step(way, base, Choice(rank=2), given)
+    table = step.model.get_input_embeddings().weight  # the input is given, not looked up
+    trained = [p for p in step.model.parameters() if p.requires_grad and p is not table]
+    assert bool(trained) == (not way.startswith("floor"))
+    before = [p.detach().clone() for p in trained]
+    step()
+    step()  # B is zero at first, so that A moves in the second step
+    assert all(not torch.equal(p, old) for p, old in zip(trained, before))
+    fresh = make(TINY, torch.float32)
+    pairs = zip(base.parameters(), fresh.parameters(), strict=True)
+    assert all(torch.equal(one, two) for one, two in pairs)
+
+
+def test_kept_bytes_are_counted_once():
+    layer = nn.Linear(32, 32, bias=False)
+    x = torch.randn(8, 32, requires_grad=True)
+
+    def step():
+        y = layer(x)
+        (y.sigmoid() * y).sum().backward()
+
+    # x, y and its sigmoid, which is saved twice; the weight is there anyway.
+    assert memory.saved_bytes(step, layer) == 3 * 8 * 32 * 4
+
+
+def test_tables_json_and_picture(tmp_path):
+    rows = train.measure(CASES, rounds=2)
+    text = show.train_table(rows)
+    assert text.count("\n") == 3
+    assert "lorakit" in text
+    assert "floor again" in text
+    assert "1.10" in text
+    file = show.picture(rows, tmp_path / "bars.png")
+    assert file.read_bytes()[:4] == b"\x89PNG"
+    longer = [replace(case, shape=replace(case.shape, rows=8, length=64)) for case in CASES]
+    kept = memory.measure(longer)  # cast factors count, which on a few tokens outweigh the rest
+    assert kept[0].above("lorakit") < 1.01 * kept[0].above("PEFT")  # x and h in both
+    assert kept[1].above("lorakit") < 0.5 * kept[1].above("PEFT")  # which casts x up, and masks it
+    assert "MB" in show.memory_table(kept)
+    data = json.loads(json.dumps(show.as_json([*rows, *kept], "cpu")))
+    assert len(data["rows"]) == 4
+    assert data["machine"].startswith(show.platform.machine())
+
+
+def test_the_command_measures_and_explains(monkeypatch, capsys):
+    monkeypatch.setattr(train, "cases", lambda: CASES)
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    app(["bench", "train", "--case", "1", "--rounds", "2"], standalone_mode=False)
+    assert "| lorakit |" in capsys.readouterr().out
+    app(["bench", "memory", "--case", "2", "--json"], standalone_mode=False)
+    assert json.loads(capsys.readouterr().out)["rows"][0]["values"]["PEFT"] > 0
+    for wrong, message in (
+        (["speed"], "'speed' is no benchmark"),
+        (["train", "--case", "3"], "row"),
+    ):
+        with pytest.raises(PlanError, match=message):
+            app(["bench", *wrong], standalone_mode=False)
