@@ -71,4 +71,6 @@ def measure(
         timings = interleave(steps, rounds, device=device)
         ratios = {name: ratio(timings[name], timings[FLOOR]) for name in names if name != FLOOR}
         found.append(Measured(case, ratios))
+        if progress is not None:  # so that a run that is stopped has not been for nothing
+            progress("  " + "; ".join(f"{name} {own}" for name, own in ratios.items()))
     return found
