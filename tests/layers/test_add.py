@@ -315,3 +315,19 @@ def test_dropout_is_drawn_once_for_a_shared_input():
     two = step(model)
     assert torch.equal(one[0], two[0])
     assert all(torch.equal(one[1][name], two[1][name]) for name in one[1])
+
+
+def test_a_replica_of_an_update_goes_alone():
+    """As torch.nn.DataParallel makes them: shallow copies that share what is no parameter."""
+    import copy
+
+    model = adapted(lk.LoRA(alpha=6))
+    layer = model.model.layers[0].self_attn.q_proj
+    x = torch.randn(3, 32)
+    expected = layer(x)
+    site = copy.copy(layer.lora)
+    site._modules = {"a0": copy.copy(layer.lora.a0)}
+    site.a0._modules = {"low_rank": copy.copy(layer.lora.a0.low_rank)}
+    replica = copy.copy(layer)
+    replica._modules = {"lora": site}
+    torch.testing.assert_close(replica(x), expected, rtol=1e-5, atol=1e-6)

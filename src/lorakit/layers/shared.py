@@ -68,8 +68,8 @@ class Siblings:
             known = last[1].pop(id(update), None)
             if known is not None and known[1] == _version(A):
                 return known[0]
-        place = next(i for i, member in enumerate(self.members) if member is update)
-        after = self.members[place + 1 :]
+        places = [place for place, member in enumerate(self.members) if member is update]
+        after = self.members[places[0] + 1 :] if places else []  # a replica has no siblings
         factors = [A, *(other.factors()[0] for other in after)]
         made = Project.apply(x, drawn(update), *factors)
         parts = made.split([len(factor) for factor in factors], 1) if after else (made,)
