@@ -188,6 +188,15 @@ FOREIGN: dict[str, Callable[[Path], object]] = {
     "an initialiser by class": put(init_lora_weights={"__import__": "os"}),
     "replicated layers": put(layer_replication=[[0, 1], [0, 1]]),
     "bare parameters": put(target_parameters=["experts.weight"]),
+    "a kernel of no points": tensors(
+        lambda value: (
+            value
+            | {
+                first(value, "lora_A.weight"): torch.ones(4, 32, 0),
+                first(value, "lora_B.weight"): torch.ones(4, 4, 1),
+            }
+        )
+    ),
     "a convolution of no rank": tensors(
         lambda value: (
             value

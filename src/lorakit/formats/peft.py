@@ -190,6 +190,11 @@ def _pair(
             "use_dora. Config and tensors are not of one adapter."
         )
     A, B = pair["A"], pair["B"]
+    if not A.numel() or not B.numel():
+        raise AdapterFileError(
+            f"{where}/{TENSORS}: {target!r} has A {tuple(A.shape)} and B {tuple(B.shape)}, one of "
+            "which is empty. Fetch or save the adapter again."
+        )
     kernel = tuple(A.shape[2:])
     flat = A.dim() == B.dim() in (2, 3, 4, 5) and set(B.shape[2:]) <= {1}
     if not flat or (kernel and kind != "linear"):
@@ -201,7 +206,7 @@ def _pair(
     if kernel:
         kind = "convolution"
     rank = config.rank_of(target)
-    if kernel and A.shape[0] == rank > B.shape[1] > 0 and rank % B.shape[1] == 0:
+    if kernel and A.shape[0] == rank > B.shape[1] and rank % B.shape[1] == 0:
         raise UnsupportedError(
             f"{where}/{TENSORS}: {target!r} is a grouped convolution whose A mixes the channels of "
             "all groups, so that its update is no change of the weight and cannot be merged. Load "
