@@ -331,3 +331,21 @@ def test_a_replica_of_an_update_goes_alone():
     replica = copy.copy(layer)
     replica._modules = {"lora": site}
     torch.testing.assert_close(replica(x), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("order", [("plain", "dora"), ("dora", "plain")])
+def test_dora_beside_another_adapter_sees_what_the_layer_gave(order):
+    """Both add to the layer's own output; one of them changes it in place."""
+    torch.manual_seed(0)
+    layer, x = nn.Linear(6, 5), torch.randn(4, 6)
+    model = nn.Sequential(layer)
+    for name in order:
+        method = lk.DoRA(alpha=4) if name == "dora" else lk.LoRA(alpha=4)
+        lk.inject(model, {"0": 2}, name=name, method=method)
+        randomise(model, name, scale=0.5)
+    alone = []
+    for names in ((), ("plain",), ("dora",), order):
+        with lk.use(model, *names):
+            alone.append(model(x).detach())
+    base, plain, dora, both = alone
+    torch.testing.assert_close(both, plain + dora - base)

@@ -172,6 +172,7 @@ def _build(
     layers: list[Swap] = []
     values: list[Swap] = []
     tally = _Tally()
+    plain = plain_dtype(root)
     # dict.fromkeys: each site once, in order, even where several adapters live on it.
     for path in dict.fromkeys(path for entry in entries for path in entry.paths):
         layer = root.get_submodule(path)
@@ -186,7 +187,7 @@ def _build(
                 merged = nn.Parameter(value, requires_grad=pristine.requires_grad)
                 values.append(Swap(path, name, pristine, merged))
                 continue
-            dtype = plain_dtype(root) or total.packed.matrix(layer).dtype
+            dtype = plain or total.packed.matrix(layer).dtype
             value = rounded(total.after, dtype, chance)
             other = total.packed.closed(layer, value, again=again)
             tally.add(total, total.packed.matrix(other) if again else value, dtype)

@@ -46,9 +46,11 @@ class Site(nn.Module):
         route = self.registry.route()
         call = Call(args, kwargs, output)
         if route.rows is None:
-            for adapter in route.ids:
-                for update in self.updates(adapter).values():
-                    output = update.act(layer, call, output, None)
+            updates = [update for own in route.ids for update in self.updates(own).values()]
+            if any(update.reads_output for update in updates[1:]):
+                call = Call(args, kwargs, output.clone())
+            for update in updates:
+                output = update.act(layer, call, output, None)
             return output
         here = [adapter for adapter in route.members() if adapter in self._modules]
         if not here:

@@ -88,6 +88,7 @@ class Update(nn.Module):
     """What one adapter does at one layer. `rows` are the rows of the batch it acts on, or all."""
 
     replaces = False  # whether it answers for the layer, so that nothing else can add to it
+    reads_output = False  # whether it needs what the layer gave, before others changed it in place
 
     def act(self, layer: nn.Module, call: Call, output: Tensor, rows: Tensor | None) -> Tensor:
         """The layer's output, changed."""

@@ -23,8 +23,7 @@ from lorakit.formats.files import TENSORS
 from lorakit.formats.manifest import read
 from lorakit.formats.peft_config import CONFIG
 from lorakit.formats.tensors import read_json, read_tensors
-from lorakit.layers import geometry_of
-from lorakit.methods.start import MATRICES
+from lorakit.layers import MATRICES, geometry_of
 
 name = "vera"
 INPUTS = "inputs"  # in a manifest of ours: target -> columns of its A, which the tensors do not say

@@ -23,6 +23,8 @@ GEOMETRIES: tuple[Geometry, ...] = (
     WeightOnlyGeometry(),
 )
 
+MATRICES = ("linear", "conv1d")  # the geometries of matrix products
+
 
 def geometry_of(layer: nn.Module) -> Geometry | None:
     """The geometry that is right for the layer, or None."""

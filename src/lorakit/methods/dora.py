@@ -48,6 +48,8 @@ class DoRA(LoRA):
 class Directed(LowRank):
     """A low-rank update of the direction, and `magnitude` (out,)."""
 
+    reads_output = True
+
     def __init__(self, layer: nn.Module, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.magnitude = nn.Parameter(self.norm(layer))  # never narrower than float32

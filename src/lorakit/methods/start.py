@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lorakit.core.errors import PlanError, UnsupportedError, shortlist
 from lorakit.core.update import Call, first_input
+from lorakit.layers import MATRICES
 from lorakit.layers.form import Form
 
 
@@ -33,7 +34,6 @@ class Place(NamedTuple):
 
 
 Places = Mapping[str, Place]
-MATRICES = ("linear", "conv1d")  # the geometries of matrix products
 
 
 class Initialiser(Protocol):

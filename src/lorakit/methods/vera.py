@@ -20,10 +20,11 @@ from lorakit.core.inject import find_layers
 from lorakit.core.plan import check_rank, split_target
 from lorakit.core.state import AdapterState, LowRankState
 from lorakit.core.update import LowRank, Update
+from lorakit.layers import MATRICES
 from lorakit.layers.form import Form
 from lorakit.layers.norm import is_norm
 from lorakit.methods.lora import DEFAULT, LoRA
-from lorakit.methods.start import MATRICES, Factors, Places, check_number
+from lorakit.methods.start import Factors, Places, check_number
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from lorakit.layers import geometry_of
+from lorakit.layers import MATRICES, geometry_of
 from lorakit.layers.experts import expert_parameters
 from lorakit.layers.fused import slices_of
 from lorakit.layers.norm import is_norm
@@ -38,7 +38,6 @@ PRESETS = {
     # What is popularly called the attention block, feed-forward part and norms with it.
     "block": ("q", "k", "v", "qkv", "o", "up", "gate", "gate_up", "down", "norm"),
 }
-MATRICES = ("linear", "conv1d")  # the geometries of matrix products
 ROLES = (
     "q",
     "k",
