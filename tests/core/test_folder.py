@@ -4,6 +4,7 @@ import errno
 import os
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,8 @@ import lorakit as lk
 from families import build, randomise
 from lorakit.core import folder as folders
 from lorakit.core.folder import whole_folder
+from lorakit.formats.files import read_folder
+from lorakit.formats.manifest import read
 
 
 def everything(path):
@@ -92,6 +95,29 @@ def test_a_reader_never_sees_half_an_adapter(tmp_path):
     thread.join()
     assert loads[0] > 0
     assert not failures
+
+
+def test_a_reader_is_not_deceived_by_a_number_used_again(tmp_path, monkeypatch):
+    """Two saves within one read may give the third folder the inode of the first."""
+    model = build("llama")
+    lk.inject(model, lk.plan(model, "q", 2), name="x")
+    lk.save(model, tmp_path / "x")
+    read_bytes, saves = Path.read_bytes, []
+
+    def slow(path: Path) -> bytes:
+        if len(saves) < 6 and path.name == "lorakit.json":
+            for _ in range(2):
+                saves.append(path)
+                randomise(model, "x", seed=len(saves))
+                monkeypatch.setattr(Path, "read_bytes", read_bytes)
+                lk.save(model, tmp_path / "x")
+                monkeypatch.setattr(Path, "read_bytes", slow)
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", slow)
+    files, where = read_folder(tmp_path / "x")
+    assert saves
+    assert read(files, where) is not None
 
 
 def test_saving_keeps_what_others_put_beside_an_adapter(tmp_path):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from lorakit.core.errors import AdapterFileError
@@ -32,10 +34,10 @@ def read_folder(folder: str | os.PathLike) -> tuple[dict[str, bytes], str]:
         )
     for _ in range(_TRIES):
         try:
-            before = path.stat().st_ino
-            files = {name: (path / name).read_bytes() for name in OURS if (path / name).is_file()}
-            if path.stat().st_ino == before:
-                break
+            with _held(path) as inode:
+                files = {n: (path / n).read_bytes() for n in OURS if (path / n).is_file()}
+                if path.stat().st_ino == inode:
+                    break
         except FileNotFoundError:
             continue
         except OSError as error:
@@ -45,6 +47,19 @@ def read_folder(folder: str | os.PathLike) -> tuple[dict[str, bytes], str]:
     if (path / PICKLE).is_file():
         files[PICKLE] = b""  # told apart by name alone: its content is never touched
     return files, str(path)
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[int]:
+    """The inode of an open folder: not given to another one meanwhile, should this one go."""
+    if os.name == "nt":  # opens no folders, and does not use their numbers again so soon
+        yield folder.stat().st_ino
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        yield os.fstat(descriptor).st_ino
+    finally:
+        os.close(descriptor)
 
 
 def keeps_from(folder: Path) -> list[Path]:
