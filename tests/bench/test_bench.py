@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from lorakit.bench import memory, show, timing, train
+from lorakit.bench import kinds, memory, table, timing, train
 from lorakit.bench.bases import Shape, batch, make
 from lorakit.bench.ways import WAYS, Choice, make_step
 from lorakit.cli import app
@@ -67,34 +67,44 @@ def test_kept_bytes_are_counted_once():
 
 
 def test_tables_json_and_picture(tmp_path):
-    rows = train.measure(CASES, rounds=2)
-    text = show.train_table(rows)
+    rows = kinds.measure(train, CASES, rounds=2)  # type: ignore[arg-type]
+    text = table.table(train.TITLE, rows)
     assert text.count("\n") == 3
     assert "lorakit" in text
     assert "floor again" in text
     assert "1.10" in text
-    file = show.picture(rows, tmp_path / "bars.png")
+    file = table.picture(train.TITLE, rows, tmp_path / "bars.png")
     assert file.read_bytes()[:4] == b"\x89PNG"
     longer = [replace(case, shape=replace(case.shape, rows=8, length=64)) for case in CASES]
-    kept = memory.measure(longer)  # cast factors count, which on a few tokens outweigh the rest
-    assert kept[0].above("lorakit") < 1.01 * kept[0].above("PEFT")  # x and h in both
-    assert kept[1].above("lorakit") < 0.5 * kept[1].above("PEFT")  # which casts x up, and masks it
-    assert "MB" in show.memory_table(kept)
-    data = json.loads(json.dumps(show.as_json([*rows, *kept], "cpu")))
-    assert len(data["rows"]) == 4
-    assert data["machine"].startswith(show.platform.machine())
+    # Cast factors count, which on a few tokens outweigh the rest.
+    kept = [memory.measure(case) for case in longer]
+    assert kept[0].reached < 1.01  # x and h in both
+    assert kept[1].reached < 0.5  # PEFT casts x up, and masks it
+    assert "MB" in table.table(memory.TITLE, kept)
+    data = json.loads(json.dumps(table.as_json({"train": rows, "memory": kept}, "cpu")))
+    assert [len(own) for own in data["tables"].values()] == [2, 2]
+    assert data["machine"].startswith(table.platform.machine())
+
+
+def test_a_goal_is_met_by_the_figure_that_is_shown():
+    values = {"lorakit": timing.Ratio(1.0949, 1.0, 1.2)}
+    assert table.Row("x", values, 1.09, 1.0949).met
+    assert table.Row("x", values, 1.09, 1.0951).met is False
+    assert table.Row("x", values).met is None
 
 
 def test_the_command_measures_and_explains(monkeypatch, capsys):
     monkeypatch.setattr(train, "cases", lambda: CASES)
+    monkeypatch.setattr(memory, "cases", lambda: CASES)
     monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
     app(["bench", "train", "--case", "1", "--rounds", "2"], standalone_mode=False)
     assert "| lorakit |" in capsys.readouterr().out
     app(["bench", "memory", "--case", "2", "--json"], standalone_mode=False)
-    assert json.loads(capsys.readouterr().out)["rows"][0]["values"]["PEFT"] > 0
+    assert json.loads(capsys.readouterr().out)["tables"]["memory"][0]["values"]["PEFT"]["value"] > 0
     for wrong, message in (
         (["speed"], "'speed' is no benchmark"),
         (["train", "--case", "3"], "row"),
+        (["all", "--case", "1"], "name it"),
     ):
         with pytest.raises(PlanError, match=message):
             app(["bench", *wrong], standalone_mode=False)

@@ -2,49 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from lorakit.bench import train
 from lorakit.bench.bases import DTYPES, batch, make
+from lorakit.bench.table import Amount, Row
 from lorakit.bench.train import FLOOR, Case
 from lorakit.bench.ways import available, make_step
 
+TITLE = "kept for the backward pass, above the frozen model; goals are shares of PEFT's"
 COMPARED = ["floor", "lorakit", "PEFT", "PEFT, base's dtype", "full"]
 
 
-@dataclass(frozen=True)
-class Kept:
-    """One row: bytes that each way keeps, and the floor's."""
-
-    case: Case
-    kept: dict[str, int]
-
-    def above(self, way: str) -> int:
-        """Bytes above those of the frozen model."""
-        return self.kept[way] - self.kept[FLOOR]
+def cases() -> list[Case]:
+    """Without and with dropout, whose masks a peer keeps; the goals are shares of PEFT's."""
+    first, second, *_ = train.cases()
+    return [replace(first, goal=0.25), replace(second, goal=0.15)]
 
 
 def measure(
-    chosen: Iterable[Case], *, device: str = "cpu", ways: list[str] | None = None,
-    progress: Callable[[str], None] | None = None,
-) -> list[Kept]:  # fmt: skip
-    """Every case: each way alone, for one step after one that warms up."""
-    found = []
-    for case in chosen:
-        if progress is not None:
-            progress(str(case))
-        base = make(case.shape, DTYPES[case.precision], device)
-        given = batch(case.shape, base)
-        kept = {}
-        for name in available(ways or COMPARED):
-            step = make_step(name, base, case.choice, given)
-            step()
-            kept[name] = saved_bytes(step, step.model)
-        found.append(Kept(case, kept))
-    return found
+    case: Case, *, rounds: int = 1, device: str = "cpu", ways: list[str] | None = None
+) -> Row:
+    """A case: each way alone, for one step after one that warms up; `rounds` change nothing."""
+    del rounds
+    base = make(case.shape, DTYPES[case.precision], device)
+    given = batch(case.shape, base)
+    kept = {}
+    for name in available(ways or COMPARED):
+        step = make_step(name, base, case.choice, given)
+        step()
+        kept[name] = saved_bytes(step, step.model)
+    above = {name: own - kept[FLOOR] for name, own in kept.items() if name != FLOOR}
+    share = above["lorakit"] / above["PEFT"] if "PEFT" in above else None
+    shown = {name: Amount(own / 2**20, "MB") for name, own in above.items()}
+    return Row(str(case), shown, case.goal, share)
 
 
 def saved_bytes(step: Callable[[], object], model: torch.nn.Module) -> int:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from lorakit.bench.bases import DTYPES, Shape, batch, make
-from lorakit.bench.timing import Ratio, interleave, ratio
+from lorakit.bench.table import Row
+from lorakit.bench.timing import interleave, ratio
 from lorakit.bench.ways import Choice, available, make_step
 
+TITLE = "time of a training step, over forward and backward of the frozen model"
 FLOOR = "floor"
 COMPARED = ["floor", "floor again", "lorakit", "PEFT", "PEFT, base's dtype", "full"]
 
@@ -47,30 +48,14 @@ def cases() -> list[Case]:
     ]  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Measured:
-    """One row: each way's time over the floor's, in this run."""
-
-    case: Case
-    ratios: dict[str, Ratio]
-
-
 def measure(
-    chosen: Iterable[Case], *, rounds: int = 15, device: str = "cpu",
-    ways: list[str] | None = None, progress: Callable[[str], None] | None = None,
-) -> list[Measured]:  # fmt: skip
-    """Every case, all ways interleaved in this process."""
-    found = []
-    for case in chosen:
-        if progress is not None:
-            progress(str(case))
-        base = make(case.shape, DTYPES[case.precision], device)
-        given = batch(case.shape, base)
-        names = available(ways or COMPARED)
-        steps = {name: make_step(name, base, case.choice, given) for name in names}
-        timings = interleave(steps, rounds, device=device)
-        ratios = {name: ratio(timings[name], timings[FLOOR]) for name in names if name != FLOOR}
-        found.append(Measured(case, ratios))
-        if progress is not None:  # so that a run that is stopped has not been for nothing
-            progress("  " + "; ".join(f"{name} {own}" for name, own in ratios.items()))
-    return found
+    case: Case, *, rounds: int = 15, device: str = "cpu", ways: list[str] | None = None
+) -> Row:
+    """A case, all ways interleaved in this process: each one's time over the floor's."""
+    base = make(case.shape, DTYPES[case.precision], device)
+    given = batch(case.shape, base)
+    names = available(ways or COMPARED)
+    steps = {name: make_step(name, base, case.choice, given) for name in names}
+    timings = interleave(steps, rounds, device=device)
+    ratios = {name: ratio(timings[name], timings[FLOOR]) for name in names if name != FLOOR}
+    return Row(str(case), ratios, case.goal, ratios["lorakit"].middle)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import typer
 
-KINDS = ("train", "memory")
+ALL = "all"
 
 
 def command(
-    kind: str = typer.Argument(..., help="train: time of a step; memory: what it keeps."),
+    kind: str = typer.Argument(
+        ALL,
+        help="train: time of a step; memory: what it keeps; all: every table.",
+    ),
     case: list[int] = typer.Option(None, "--case", help="Rows of the table, from 1; repeat."),
     rounds: int = typer.Option(15, "--rounds", min=2, help="Rounds of timing."),
     threads: int = typer.Option(1, "--threads", min=1, help="Threads of the CPU."),
@@ -26,29 +29,35 @@ def command(
 
     import torch
 
-    from lorakit.bench import memory, show, train
-    from lorakit.cli.output import show as say
+    from lorakit.bench.kinds import KINDS, measure
+    from lorakit.bench.table import as_json as to_json
+    from lorakit.bench.table import machine, table
+    from lorakit.bench.table import picture as draw
+    from lorakit.cli.output import show
     from lorakit.core.errors import PlanError, did_you_mean
 
-    if kind not in KINDS:
-        raise PlanError(f"{kind!r} is no benchmark: {', '.join(KINDS)}.{did_you_mean(kind, KINDS)}")
-    grid = train.cases()
-    odd = [number for number in case or () if not 1 <= number <= len(grid)]
-    if odd:
-        raise PlanError(f"--case {odd[0]} is not in the table, which has rows 1 to {len(grid)}.")
-    chosen = [grid[number - 1] for number in case] if case else grid
+    known = (*KINDS, ALL)
+    if kind not in known:
+        raise PlanError(f"{kind!r} is no benchmark: {', '.join(known)}.{did_you_mean(kind, known)}")
+    if kind == ALL and (case or picture):
+        raise PlanError("--case and --picture are for one table: name it, as in `bench train`.")
+    chosen = {name: list(KINDS[name].cases()) for name in (KINDS if kind == ALL else [kind])}
+    if case:
+        grid = chosen[kind]
+        odd = [number for number in case if not 1 <= number <= len(grid)]
+        if odd:
+            raise PlanError(f"--case {odd[0]} is not in the table: its rows are 1 to {len(grid)}.")
+        chosen[kind] = [grid[number - 1] for number in case]
     torch.set_num_threads(threads)
 
     def tell(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
-    if kind == "train":
-        rows = train.measure(chosen, rounds=rounds, device=device, progress=tell)
-        text = show.train_table(rows)
-        if picture is not None:
-            show.picture(rows, Path(picture).expanduser())
-        data = show.as_json(rows, device)
-    else:
-        kept = memory.measure(chosen, device=device, progress=tell)
-        text, data = show.memory_table(kept), show.as_json(kept, device)
-    say(f"{show.machine(device)}\n\n{text}", data, as_json=as_json)
+    tables = {
+        name: measure(KINDS[name], cases, rounds=rounds, device=device, progress=tell)
+        for name, cases in chosen.items()
+    }
+    if picture is not None:
+        draw(KINDS[kind].TITLE, tables[kind], Path(picture).expanduser())
+    texts = [table(KINDS[name].TITLE, rows) for name, rows in tables.items()]
+    show("\n\n".join([machine(device), *texts]), to_json(tables, device), as_json=as_json)
