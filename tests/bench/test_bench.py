@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from lorakit.bench import kinds, memory, table, timing, train
+from lorakit.bench import infer, kinds, memory, mixed, table, timing, train
 from lorakit.bench.bases import Shape, batch, make
 from lorakit.bench.ways import WAYS, Choice, make_step
 from lorakit.cli import app
+from lorakit.core import bank
 from lorakit.core.errors import PlanError
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -91,6 +92,43 @@ def test_a_goal_is_met_by_the_figure_that_is_shown():
     assert table.Row("x", values, 1.09, 1.0949).met
     assert table.Row("x", values, 1.09, 1.0951).met is False
     assert table.Row("x", values).met is None
+
+
+@pytest.mark.parametrize("merged", [False, True])
+@pytest.mark.parametrize("stage", ["decode", "prefill"])
+def test_answers_are_timed_beside_the_base(stage, merged):
+    case = infer.Case(stage, "fp32", merged, 1.0, replace(TINY, rows=1), Choice(rank=2))
+    row = infer.measure(case, rounds=2)
+    assert list(row.values) == ["floor again", "lorakit", "PEFT"]
+    assert row.reached == row.values["lorakit"].middle
+    assert ("not merged" in row.case) == (not merged)
+
+
+@pytest.mark.parametrize("stage", ["decode", "prefill"])
+def test_every_row_of_a_mixed_batch_has_its_adapter(stage, monkeypatch):
+    seen = set()
+    act = bank.Bank.act
+    monkeypatch.setattr(
+        bank.Bank, "act", lambda self, *given: seen.add(self.adapters) or act(self, *given)
+    )
+    case = mixed.Case(stage, "fp32", 2.0, 3, replace(TINY, rows=6), Choice(rank=2))
+    assert case.names() == 2 * ["tenant 0", "tenant 1", "tenant 2"]
+    row = mixed.measure(case, rounds=2)
+    assert seen == {("a0", "a1", "a2")}
+    assert list(row.values) == ["floor again", "lorakit", "PEFT"]
+
+
+def test_decoding_starts_from_the_same_cache_in_every_round():
+    base = make(replace(TINY, rows=1), torch.float32).eval()
+    lengths = []
+    base.register_forward_pre_hook(
+        lambda module, args, given: lengths.append(given["past_key_values"].get_seq_length()),
+        with_kwargs=True,
+    )
+    step = infer.forward(base, base.config, infer.Case("decode", "fp32", shape=TINY))
+    step()
+    step()
+    assert lengths == [0, *range(8, 16), *range(8, 16)]
 
 
 def test_the_command_measures_and_explains(monkeypatch, capsys):

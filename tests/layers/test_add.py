@@ -23,9 +23,19 @@ METHODS = {
 EACH = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS.keys())
 
 
+@pytest.fixture(autouse=True, params=["many tokens", "few tokens"])
+def tokens(request, monkeypatch) -> str:
+    """Both forms for the same small inputs."""
+    monkeypatch.setattr("lorakit.layers.add.FEW", 10**9 if request.param == "few tokens" else 0)
+    return request.param
+
+
+MANY = pytest.mark.parametrize("tokens", ["many tokens"], indirect=True)
+
+
 def plainly(monkeypatch) -> None:
     """Let every update be made by `product` and an addition."""
-    monkeypatch.setattr("lorakit.layers.add._is_free", lambda *_: False)
+    monkeypatch.setattr("lorakit.layers.add.is_free", lambda *_: False)
 
 
 def adapted(method, family="llama", targets=("all-linear",), dtype=torch.float32):
@@ -124,6 +134,7 @@ def test_curves_are_those_of_the_plain_form(monkeypatch):
     assert max(abs(a - b) / b for a, b in zip(*curves)) < 1e-5
 
 
+@MANY
 def test_nothing_of_the_size_of_the_input_is_kept():
     def kept(dropout: float) -> int:
         layer = nn.Linear(256, 256).requires_grad_(False)
@@ -146,6 +157,25 @@ def test_nothing_of_the_size_of_the_input_is_kept():
 
     assert kept(0.0) <= 2 * 4 * 64 * 4  # h
     assert kept(0.1) == kept(0.0)
+
+
+@pytest.mark.parametrize("tokens", ["few tokens"], indirect=True)
+def test_few_tokens_are_multiplied_in_float32():
+    """On a bfloat16 base the update is rounded once, when it is added."""
+    torch.manual_seed(0)
+    layer = nn.Linear(64, 48).to(torch.bfloat16)
+    model = nn.Sequential(layer)
+    lk.inject(model, {"0": 4})
+    randomise(model, "default", scale=1.0)
+    x = torch.randn(3, 64, dtype=torch.bfloat16, requires_grad=True)
+    update = layer.lora.a0.low_rank
+    with torch.no_grad():
+        base = F.linear(x, layer.weight, layer.bias)
+        exact = base + (update.scale * (x.float() @ update.A.T) @ update.B.T)
+        assert torch.equal(model(x), exact.to(torch.bfloat16))
+    model(x).sum().backward()
+    assert x.grad.dtype == torch.bfloat16
+    assert update.A.grad.dtype == torch.float32
 
 
 def test_what_others_may_have_seen_is_not_written_to():
@@ -209,6 +239,7 @@ def test_dropout_is_bernoulli(p):
     assert 0.4 < spread / (count * p * (1 - p)) < 2
 
 
+@MANY
 def test_layers_of_one_input_share_a_product(monkeypatch):
     calls: list[int] = []
     apply = shared.Project.apply

@@ -6,7 +6,7 @@ import gc
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from lorakit.bench import memory, train
+from lorakit.bench import infer, memory, mixed, train
 from lorakit.bench.table import Row
 
 
@@ -24,7 +24,12 @@ class Kind(Protocol):
         ...
 
 
-KINDS: dict[str, Kind] = {"train": train, "memory": memory}  # type: ignore[dict-item]
+KINDS: dict[str, Kind] = {  # type: ignore[assignment]
+    "train": train,
+    "memory": memory,
+    "infer": infer,
+    "mixed": mixed,
+}
 
 
 def measure(

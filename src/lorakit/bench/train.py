@@ -11,7 +11,7 @@ from lorakit.bench.ways import Choice, available, make_step
 
 TITLE = "time of a training step, over forward and backward of the frozen model"
 FLOOR = "floor"
-COMPARED = ["floor", "floor again", "lorakit", "PEFT", "PEFT, base's dtype", "full"]
+COMPARED = ["floor", "floor again", "lorakit", "PEFT", "PEFT, base's dtype", "loralib", "full"]
 
 
 @dataclass(frozen=True)

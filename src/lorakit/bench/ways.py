@@ -56,16 +56,33 @@ def peft_narrow(model: Any, choice: Choice) -> tuple[Any, list[Any]]:
     return _peft(model, choice, cast=False)
 
 
+def loralib(model: Any, choice: Choice) -> tuple[Any, list[Any]]:
+    """The layers of loralib in the place of the model's; its A and B have the base's dtype."""
+    import loralib as peer
+
+    for path in plan(model, targets=list(choice.targets), rank=choice.rank):
+        parent, _, leaf = path.rpartition(".")
+        layer = model.get_submodule(path)
+        other = peer.Linear(
+            layer.in_features, layer.out_features, r=choice.rank, lora_alpha=2 * choice.rank,
+            lora_dropout=choice.dropout, bias=layer.bias is not None,
+        ).to(layer.weight)  # fmt: skip
+        other.load_state_dict(layer.state_dict(), strict=False)
+        setattr(model.get_submodule(parent), leaf, other)
+    peer.mark_only_lora_as_trainable(model)
+    return model, _trained(model)
+
+
 WAYS: dict[str, Callable[[Any, Choice], tuple[Any, list[Any]]]] = {
     "floor": floor, "floor again": floor, "lorakit": ours, "PEFT": peft,
-    "PEFT, base's dtype": peft_narrow, "full": full,
+    "PEFT, base's dtype": peft_narrow, "loralib": loralib, "full": full,
 }  # fmt: skip
 
 
 def available(names: list[str]) -> list[str]:
-    """The ways that can be run here: the peer's only where it is installed."""
-    have = importlib.util.find_spec("peft") is not None
-    return [name for name in names if have or not name.startswith("PEFT")]
+    """The ways that can be run here: a peer's only where it is installed."""
+    missing = [peer for peer in ("peft", "loralib") if importlib.util.find_spec(peer) is None]
+    return [name for name in names if not name.lower().startswith(tuple(missing))]
 
 
 def make_step(way: str, base: Any, choice: Choice, given: dict[str, torch.Tensor]) -> Any:

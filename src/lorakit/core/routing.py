@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import torch
 
 from lorakit.core.errors import RoutingError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -19,9 +23,7 @@ class Route:
 
     ids: tuple[str, ...] = ()
     rows: tuple[str | None, ...] | None = None
-    _indices: dict[tuple[torch.device, int], dict[str, torch.Tensor]] = field(
-        default_factory=dict, compare=False, repr=False
-    )
+    _memo: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def members(self) -> frozenset[str]:
         """Every id that acts on some row."""
@@ -40,19 +42,30 @@ class Route:
                 f"{samples} rows or a multiple. Name one adapter (or None) for each row of the "
                 "batch, and leave out of the plan layers that do not see the batch first."
             )
-        key = (device, count)
-        if key not in self._indices:
-            self._indices[key] = self._build(count // samples, device)
-        return self._indices[key]
+        return self.known(
+            (device, count),
+            lambda: {
+                adapter: torch.tensor(rows, device=device)
+                for adapter, rows in self.by_adapter(count).items()
+            },
+        )
 
-    def _build(self, repeat: int, device: torch.device) -> dict[str, torch.Tensor]:
+    def by_adapter(self, count: int) -> dict[str, list[int]]:
+        """For each id of a mixed batch, its rows among `count`."""
         assert self.rows is not None
+        repeat = count // len(self.rows)
         found: dict[str, list[int]] = {}
         for sample, adapter in enumerate(self.rows):
             if adapter is not None:
                 rows = range(sample * repeat, (sample + 1) * repeat)
                 found.setdefault(adapter, []).extend(rows)
-        return {adapter: torch.tensor(rows, device=device) for adapter, rows in found.items()}
+        return found
+
+    def known(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What was made for a key before, on this route, or is made now."""
+        if key not in self._memo:
+            self._memo[key] = make()
+        return self._memo[key]
 
 
 BASE = Route()

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from lorakit.core.bank import Bank, stacks
 from lorakit.core.registry import Registry
-from lorakit.core.update import Call, Quantised, Update, first_input
+from lorakit.core.routing import Route
+from lorakit.core.update import Call, LowRank, Quantised, Update, first_input
 
 SITE = "lora"
 
@@ -20,6 +24,13 @@ class Sum(NamedTuple):
     before: Tensor
     after: Tensor
     packed: Quantised | None
+
+
+class Mixed(NamedTuple):
+    """The updates at one layer of all adapters in a mixed batch."""
+
+    banks: list[Bank]
+    alone: list[tuple[str, Update]]
 
 
 class Site(nn.Module):
@@ -43,6 +54,8 @@ class Site(nn.Module):
 
     def act(self, layer: nn.Module, args: tuple, kwargs: dict, output: Any) -> Any:
         """The layer's output with the updates of the adapters that the route names."""
+        if self.registry.merged is not None:  # the layer's weight has them in it
+            return output
         route = self.registry.route()
         call = Call(args, kwargs, output)
         if route.rows is None:
@@ -52,15 +65,33 @@ class Site(nn.Module):
             for update in updates:
                 output = update.act(layer, call, output, None)
             return output
-        here = [adapter for adapter in route.members() if adapter in self._modules]
-        if not here:
+        here = route.known(weakref.ref(self), lambda: self._mixed(route))
+        if not (here.banks or here.alone):
             return output
         first = first_input(call)
-        indices = route.indices(first.shape[0], first.device, self.path)
-        for adapter in sorted(here):
-            for update in self.updates(adapter).values():
-                output = update.act(layer, call, output, indices[adapter])
+        count, device = first.shape[0], first.device
+        indices = route.indices(count, device, self.path)
+        for bank in here.banks:
+            if bank.dropping or torch.compiler.is_compiling():
+                for adapter, update in zip(bank.adapters, bank.updates):
+                    output = update.act(layer, call, output, indices[adapter])
+            else:
+                output = bank.act(layer, call, output, route)
+        for adapter, update in here.alone:
+            output = update.act(layer, call, output, indices[adapter])
         return output
+
+    def _mixed(self, route: Route) -> Mixed:
+        """The updates of a mixed batch here: those that go together, and all others."""
+        banks: dict[str, list[tuple[str, LowRank]]] = {}
+        alone: list[tuple[str, Update]] = []
+        for adapter in sorted(a for a in route.members() if a in self._modules):
+            for kind, update in self.updates(adapter).items():
+                if isinstance(update, LowRank) and stacks(update):
+                    banks.setdefault(kind, []).append((adapter, update))
+                else:
+                    alone.append((adapter, update))
+        return Mixed([Bank(*zip(*own)) for own in banks.values()], alone)
 
     def merge_into(self, layer: nn.Module, adapters: tuple[str, ...]) -> dict[str, Sum]:
         """The parameters that the adapters change, merged, in a wider dtype."""

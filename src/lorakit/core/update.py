@@ -33,6 +33,7 @@ class Geometry(Protocol):
     name: str
     zero: str  # the factor that starts at zero, "A" or "B"
     quantised: bool  # the weight is kept in few bits, and `matrix` dequantises it
+    stacks: bool  # the product is scale * x A^T B^T, so that a bank can make it
 
     def accepts(self, layer: nn.Module) -> bool:
         """Whether this geometry is right for the layer, judged by its exact type."""
@@ -147,6 +148,8 @@ class LowRank(Update):
         self.part, outputs, self.width = rows or Rows()
         self.register_buffer("outputs", outputs, persistent=False)
         self.geometry = geometry
+        self.anchored = anchor is not None  # plain attributes: buffers are slow to find
+        self.spreads = outputs is not None
         self.A = nn.Parameter(A)
         self.B = nn.Parameter(B)
         self.alpha = alpha
@@ -199,8 +202,9 @@ class LowRank(Update):
 
     def spread(self, B: Tensor) -> Tensor:
         """B with a row for each output of the layer: zeros for those of other parts."""
-        if self.outputs is None:
+        if not self.spreads:
             return B
+        assert self.outputs is not None
         return B.new_zeros(self.width, B.shape[1]).index_copy(0, self.outputs, B)
 
     def packed(self, layer: nn.Module) -> Quantised | None:

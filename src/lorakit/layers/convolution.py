@@ -25,6 +25,7 @@ class ConvolutionGeometry(LinearGeometry):
     """
 
     name = "convolution"
+    stacks = False
 
     def accepts(self, layer: nn.Module) -> bool:
         return type(layer) in _CONVOLVE

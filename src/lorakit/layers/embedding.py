@@ -19,6 +19,7 @@ class EmbeddingGeometry:
     name = "embedding"
     zero = "A"
     quantised = False
+    stacks = False
 
     def accepts(self, layer: nn.Module) -> bool:
         return type(layer) is nn.Embedding or _is_scaled(layer)

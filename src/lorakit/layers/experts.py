@@ -32,6 +32,7 @@ class ExpertsGeometry:
     name = "experts"
     zero = "B"
     quantised = False
+    stacks = False
 
     def __init__(self, parameter: str):
         self.parameter = parameter

@@ -20,6 +20,7 @@ class LinearGeometry:
     name = "linear"
     zero = "B"
     quantised = False
+    stacks = True
 
     def accepts(self, layer: nn.Module) -> bool:
         # Subclasses may read their weight in their own way: the type has to be a known one.
