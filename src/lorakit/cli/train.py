@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
+
+if TYPE_CHECKING:
+    from lorakit.train.recipe import Recipe
 
 CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True}
 
@@ -20,12 +25,17 @@ def command(
     Any field of the recipe can be set by its dotted name and wins over the file:
     `lorakit train recipe.yaml --lora.rank 4 --train.lr 5e-3`.
     Killed at any moment, `lorakit train recipe.yaml --resume` ends in the same adapter.
+    `--sweep.train.seed '[0, 1, 2]'` trains a run for each value, side by side over one base.
     """
     from lorakit.train.recipe import parse_overrides, read_recipe
 
     chosen = read_recipe(recipe, parse_overrides(context.args))
 
     from lorakit.cli.output import program, show
+
+    if chosen.sweep:
+        _sweep(chosen, resume=resume, force=force, quiet=quiet, as_json=as_json)
+        return
     from lorakit.train.run import run
 
     result = run(chosen, resume=resume, force=force, quiet=quiet)
@@ -38,3 +48,23 @@ def command(
     )
     data = {"folder": result.folder, "adapter": result.adapter, "metrics": result.metrics}
     show(text, data, as_json=as_json)
+
+
+def _sweep(chosen: Recipe, *, as_json: bool, **options: bool) -> None:
+    from lorakit.cli.output import show
+    from lorakit.core.errors import TrainingError
+    from lorakit.train.sweep import sweep, table
+
+    outcomes = sweep(chosen, **options)
+    text = f"{table(outcomes)}\nruns: {chosen.output}, with sweep.json and loss.png of all"
+    data = [
+        {
+            "settings": own.settings, "folder": own.folder, "error": own.error,
+            "metrics": own.result.metrics if own.result else None,
+        }
+        for own in outcomes
+    ]  # fmt: skip
+    show(text, data, as_json=as_json)
+    failed = [own for own in outcomes if own.error]
+    if failed:
+        raise TrainingError(f"{len(failed)} of {len(outcomes)} runs failed; the others are whole.")

@@ -66,6 +66,10 @@ class TrainingError(LorakitError):
     """A run that stopped because going on would be wrong."""
 
 
+class Stopped(TrainingError):
+    """Training was stopped by its user; it is saved, and can go on."""
+
+
 class ResumeError(TrainingError):
     """A run that cannot be resumed as asked."""
 

@@ -32,6 +32,25 @@ def plot_loss(events: list[dict[str, Any]], file: Path, *, title: str = "") -> N
     figure.savefig(file)
 
 
+def plot_losses(runs: dict[str, list[dict[str, Any]]], file: Path) -> None:
+    """Draw the running means of the training losses of several runs."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for name, events in runs.items():
+        steps = [event["step"] for event in events if "loss" in event]
+        losses = [event["loss"] for event in events if "loss" in event]
+        axes.plot(steps, running_mean(losses), linewidth=1.3, label=name)
+    axes.set_xlabel("step")
+    axes.set_ylabel("training loss, running mean")
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False, fontsize=7, ncols=1 + len(runs) // 12)
+    figure.savefig(file)
+
+
 def running_mean(values: list[float]) -> list[float]:
     """An exponential mean without the bias of its start (Kingma & Ba 2014, section 3).
 

@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from lorakit.core.errors import RecipeError
 from lorakit.tasks.options import (
@@ -98,6 +105,9 @@ class TrainOptions(Part):
         default=None, description="evaluations without gain before it stops"
     )
     eval_batch_size: Whole | None = Field(default=None, description="else as `batch_size`")
+    together: Whole | None = Field(
+        default=None, description="runs of a sweep side by side; else what memory holds"
+    )
     device: str = Field(default="auto", description="auto, cpu, cuda or mps")
     seed: Count = Field(default=0, description="of weights, order and dropout")
 
@@ -111,6 +121,15 @@ class Recipe(Part):
     lora: LoraOptions = LoraOptions()
     train: TrainOptions = TrainOptions()
     output: str = Field(description="the run's folder")
+    sweep: dict[str, list[Any]] = Field(
+        default={}, description="values by field: a run for each combination"
+    )
+
+    @field_validator("sweep", mode="before")
+    @classmethod
+    def _swept(cls, given: Any) -> Any:
+        """`{train.seed: [0, 1]}`, or the same nested, as `--sweep.train.seed` sets it."""
+        return _swept(given)
 
     @model_validator(mode="after")
     def _together(self) -> Recipe:
@@ -146,7 +165,7 @@ def read_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
         kind = "empty" if raw is None else f"a {type(raw).__name__}"
         raise RecipeError(f"{file} is {kind}; expected fields such as `model:` and `task:`.")
     for dotted, value in (overrides or {}).items():
-        _set(raw, dotted, value)
+        set_field(raw, dotted, value)
     return make_recipe(raw, str(file))
 
 
@@ -199,7 +218,16 @@ def fields(model: type[BaseModel] = Recipe, prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _set(raw: dict[str, Any], dotted: str, value: Any) -> None:
+def get_field(raw: dict[str, Any], dotted: str) -> Any:
+    """The value in a whole recipe's mapping by the field's dotted name."""
+    value: Any = raw
+    for name in dotted.split("."):
+        value = value[name]
+    return value
+
+
+def set_field(raw: dict[str, Any], dotted: str, value: Any) -> None:
+    """Put a value into a recipe's mapping by the field's dotted name."""
     part = raw
     *parents, last = dotted.split(".")
     for name in parents:
@@ -208,6 +236,23 @@ def _set(raw: dict[str, Any], dotted: str, value: Any) -> None:
             raise RecipeError(f"--{dotted}: {name} is no group of fields.{_hint(dotted)}")
         part = inner
     part[last] = value
+
+
+def _swept(given: Any) -> Any:
+    if not isinstance(given, dict):
+        raise ValueError("expected values by field, as in {train.seed: [0, 1, 2]}")
+    known = fields()
+    found: dict[str, Any] = {}
+    for name, value in given.items():
+        if isinstance(value, dict) and name not in known:
+            found.update(_swept({f"{name}.{inner}": own for inner, own in value.items()}))
+            continue
+        if name not in known or name in ("output", "sweep"):
+            raise ValueError(f"{name} is no field that can be swept.{_hint(str(name))}")
+        if not isinstance(value, list) or not value:
+            raise ValueError(f"{name} is {value!r}; expected a list of values, as in [0, 1, 2]")
+        found[name] = value
+    return found
 
 
 def _explain(error: ValidationError) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any, TextIO
@@ -115,6 +116,8 @@ def log_to(run: Path, *, quiet: bool) -> logging.Handler:
     """Send lorakit's log to the run's `log.txt`, and to stderr unless quiet."""
     handler = logging.FileHandler(run / "log.txt", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    mine = threading.get_ident()  # other runs of this process have threads and logs of their own
+    handler.addFilter(lambda record: record.thread in (mine, None))
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     log.propagate = False

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +15,17 @@ from typing import Any
 
 from transformers import set_seed
 
-from lorakit.core.errors import LorakitError, SaveError, TrainingError
+from lorakit.core.errors import LorakitError, RecipeError, SaveError, Stopped
 from lorakit.core.folder import write_whole
+from lorakit.core.inject import InjectReport
 from lorakit.formats.save import save
 from lorakit.methods import method_named
 from lorakit.methods.inject import inject
 from lorakit.models.ending import learnable_end
-from lorakit.models.load import load_base, load_config, load_tokenizer, pick_device
+from lorakit.models.load import Base, load_base, load_config, load_tokenizer, pick_device
 from lorakit.models.plan import plan
 from lorakit.tasks import make_task
+from lorakit.tasks.base import Features
 from lorakit.train import checkpoint
 from lorakit.train.data import encode, read_data
 from lorakit.train.identity import (
@@ -38,7 +41,7 @@ from lorakit.train.lock import owned
 from lorakit.train.plot import plot_loss
 from lorakit.train.recipe import ENDED, Recipe
 from lorakit.train.record import EVENTS, Record, log_to, read_events
-from lorakit.train.setup import CHECKPOINTS, Flow, RunTrainer, make_trainer
+from lorakit.train.setup import CHECKPOINTS, Flow, Meet, RunTrainer, make_trainer
 from lorakit.train.start import initialiser
 
 NAME = "trained"
@@ -55,6 +58,25 @@ class Result:
     metrics: dict[str, Any]
 
 
+@dataclass
+class Prepared:
+    """A run before its first step: its rows, and its base with the adapter on it."""
+
+    recipe: Recipe
+    folder: Path
+    begun: dict[str, Any] | None  # the identity of the run that goes on, where it is to be the same
+    name: str
+    task: Any
+    data: tuple[list[Features], list[Features]]
+    hashes: dict[str, Any]
+    base: Base
+    padding: int
+    end: str | None
+    about_end: str
+    extras: list[str]
+    report: InjectReport
+
+
 def run(
     recipe: Recipe, *, resume: bool = False, force: bool = False, quiet: bool = False
 ) -> Result:
@@ -63,21 +85,35 @@ def run(
     `resume` goes on from the newest whole checkpoint, to the same bits as a run that was never
     stopped; `force` does so even where recipe, data or base differ from the run's beginning.
     """
+    return conduct(prepare(recipe, resume=resume, force=force), quiet=quiet)
+
+
+def prepare(
+    recipe: Recipe, *, resume: bool = False, force: bool = False, name: str = NAME,
+    load: Callable[..., Base] = load_base,
+) -> Prepared:  # fmt: skip
+    """Check a recipe and its data, and put a fresh adapter, called `name`, on the base.
+
+    `load` gives the base; what it draws from the random state is part of the run.
+    """
+    if recipe.sweep:
+        raise RecipeError("This recipe has a sweep of runs: pass it to lorakit.train.sweep.sweep.")
     folder = Path(recipe.output).expanduser()
     begun = _begun(folder, resume=resume)
+    begun = None if force else begun
 
     # Rows first: most mistakes are there, and no weight is needed to find them.
     task = make_task(recipe.task, recipe.data)
     checked = read_data(recipe.data, task, recipe.train.seed)
     hashes = hash_data(recipe)
-    if begun is not None and not force:
+    if begun is not None:
         check_same(begun, recipe, hashes)
     device = pick_device(recipe.train.device)
     tokenizer = load_tokenizer(recipe.model, recipe.data.end)
     data = encode(checked, task, tokenizer, load_config(recipe.model), recipe.data)
 
     set_seed(recipe.train.seed)
-    base = load_base(
+    base = load(
         recipe.model, task.kind, labels=task.labels(), precision=recipe.train.precision,
         quantise=recipe.train.quantise, device=device, padding=tokenizer.pad_token_id,
     )  # fmt: skip
@@ -88,28 +124,46 @@ def run(
             tokenizer = load_tokenizer(recipe.model, end)
             data = encode(checked, task, tokenizer, load_config(recipe.model), recipe.data)
     extras = list(dict.fromkeys([*recipe.lora.extras, *base.fresh]))
-    if begun is not None and not force:
+    if begun is not None:
         check_same_base(begun, base.model)
+    padding = tokenizer.pad_token_id
     method = method_named(recipe.lora.method)(
         alpha=recipe.lora.alpha, dropout=recipe.lora.dropout, rslora=recipe.lora.rslora,
         bias=recipe.lora.bias, extras=tuple(extras),
-        init=initialiser(recipe, task, base.model, data[0], tokenizer.pad_token_id),
+        init=initialiser(recipe, task, base.model, data[0], padding),
     )  # fmt: skip
     chosen = plan(base.model, targets=recipe.lora.targets, rank=recipe.lora.rank)
-    report = inject(base.model, chosen, name=NAME, method=method)
+    report = inject(base.model, chosen, name=name, method=method)
+    return Prepared(
+        recipe, folder, begun, name, task, data, hashes, base, padding, end, about_end, extras,
+        report,
+    )  # fmt: skip
 
+
+def conduct(
+    ready: Prepared, *, quiet: bool = False, meet: Meet | None = None,
+    stop: threading.Event | None = None,
+) -> Result:  # fmt: skip
+    """Train a prepared run to its end. With `meet` it is one of several: see `train/sweep.py`.
+
+    It saves and ends with `Stopped` when `stop` is set, or by Ctrl-C in the main thread.
+    """
+    recipe, folder, model = ready.recipe, ready.folder, ready.base.model
     folder.mkdir(parents=True, exist_ok=True)
-    with owned(folder), _logged(folder, quiet=quiet):
-        if begun is None or force:
-            write_identity(folder, identity(recipe, hashes, base.model, extras))
+    with owned(folder), logged(folder, quiet=quiet):
+        if ready.begun is None:
+            write_identity(folder, identity(recipe, ready.hashes, model, ready.extras))
             write_whole(folder / "recipe.yaml", recipe.dump().encode())
-        log.info("%s", report)
-        if about_end:
-            log.warning("%s", about_end)
-        _prepare(base.model, checkpointing=recipe.train.checkpointing)
-        trainer = make_trainer(recipe, task, base.model, data, tokenizer.pad_token_id, quiet=quiet)
+        log.info("%s", ready.report)
+        if ready.about_end:
+            log.warning("%s", ready.about_end)
+        _prepare(model, checkpointing=recipe.train.checkpointing)
+        trainer = make_trainer(
+            recipe, ready.task, model, ready.data, ready.padding, name=ready.name, meet=meet,
+            stop=stop, quiet=quiet,
+        )  # fmt: skip
         seconds = _train(trainer, folder / CHECKPOINTS)
-        about = {"data": hashes, "labels": task.labels(), "end": end}
+        about = {"data": ready.hashes, "labels": ready.task.labels(), "end": ready.end}
         return _finish(trainer, folder, recipe, about, seconds)
 
 
@@ -133,7 +187,8 @@ def _begun(folder: Path, *, resume: bool) -> dict[str, Any] | None:
 
 
 @contextmanager
-def _logged(folder: Path, *, quiet: bool) -> Iterator[None]:
+def logged(folder: Path, *, quiet: bool) -> Iterator[None]:
+    """Write what happens in this thread to the folder's `log.txt`, errors at the end included."""
     handler = log_to(folder, quiet=quiet)
     try:
         yield
@@ -175,8 +230,8 @@ def _train(trainer: RunTrainer, checkpoints: Path) -> float:
     finally:
         record.close()
         flow.restore()
-    if flow.interrupted:
-        raise TrainingError(
+    if flow.stop.is_set():
+        raise Stopped(
             f"Stopped after step {trainer.state.global_step}, which is saved. Pass --resume to go "
             "on from there."
         )
@@ -196,7 +251,7 @@ def _finish(
     adapter = save(
         trainer.adapted,
         folder / "adapter",
-        name=NAME,
+        name=trainer.adapter,
         run={"recipe": recipe.model_dump(), **about, "metrics": metrics},
     )
     plot_loss(events, folder / "loss.png", title=f"{recipe.task} on {Path(recipe.model).name}")

@@ -6,25 +6,48 @@ import functools
 import math
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
+from lorakit.core.state import trained_parameters
 from lorakit.tasks.base import Features, Task, collate
 from lorakit.train.recipe import Recipe
 from lorakit.train.record import Record
+from lorakit.train.together import Part
 from lorakit.train.trainer import AdapterTrainer
 
 CHECKPOINTS = "checkpoints"
+Meet = Callable[[Part], tuple[Tensor, list[Tensor | None]]]  # a step with others: loss, gradients
 
 
 class RunTrainer(AdapterTrainer):
     """An `AdapterTrainer` that evaluates at the last step and stops when it no longer gains."""
 
-    def __init__(self, *args: Any, patience: int | None, **kwargs: Any):
+    def __init__(self, *args: Any, patience: int | None, meet: Meet | None = None, **kwargs: Any):
         self.patience = patience
+        self.meet = meet
         super().__init__(*args, **kwargs)
+
+    def forward_backward(self, model: Any, inputs: dict[str, Any], count: Any) -> Tensor:
+        """The step's loss and gradients, which come from `meet` where others train beside."""
+        if self.meet is None:
+            return super().forward_backward(model, inputs, count)
+        model.train()
+        scaled = self.model_accepts_loss_kwargs and count is not None
+        share = 1.0 if scaled else 1 / self.current_gradient_accumulation_steps
+        own = [p for _, p in trained_parameters(self.adapted, self.adapter)]
+        kept = [p.grad for p in own]
+        for parameter in own:
+            parameter.grad = None
+        part = Part(self.adapter, self._prepare_inputs(inputs), count if scaled else None, share)
+        loss, gradients = self.meet(part)
+        for parameter, before, new in zip(own, kept, gradients):
+            parameter.grad = new if before is None or new is None else before.add_(new)
+        return loss
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         best = super()._determine_best_metric(metrics, trial)
@@ -48,8 +71,8 @@ class RunTrainer(AdapterTrainer):
 class Flow(TrainerCallback):
     """Evaluates after the last step, and turns Ctrl-C into a checkpoint and a clean stop."""
 
-    def __init__(self) -> None:
-        self.interrupted = False
+    def __init__(self, stop: threading.Event | None = None) -> None:
+        self.stop = stop or threading.Event()
         self.previous: Any = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -59,7 +82,7 @@ class Flow(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Decide what happens after this step."""
-        if self.interrupted:
+        if self.stop.is_set():
             control.should_save = control.should_training_stop = True
         elif state.global_step >= state.max_steps and args.eval_strategy != "no":
             control.should_evaluate = True
@@ -76,7 +99,7 @@ class Flow(TrainerCallback):
 
     def _note(self, number: int, frame: Any) -> None:
         del number, frame
-        self.interrupted = True
+        self.stop.set()
         self.restore()  # a second Ctrl-C ends the process at once
 
 
@@ -133,14 +156,17 @@ def arguments(
 
 def make_trainer(
     recipe: Recipe, task: Task, model: Any, data: tuple[list[Features], list[Features]],
-    padding: int, *, quiet: bool = False,
+    padding: int, *, name: str, meet: Meet | None = None,
+    stop: threading.Event | None = None, quiet: bool = False,
 ) -> RunTrainer:  # fmt: skip
-    """The trainer for a model with its adapter on it, and rows as token ids."""
+    """The trainer of the adapter `name` on a model, and rows as token ids."""
     rows, held = data
     trainer = RunTrainer(
         model,
         arguments(recipe, len(rows), best=task.best if held else None, device=model.device.type),
         patience=recipe.train.patience,
+        adapter=name,
+        meet=meet,
         lora_plus=recipe.train.lora_plus,
         data_collator=functools.partial(collate, padding=padding),
         train_dataset=rows,
@@ -149,7 +175,7 @@ def make_trainer(
         preprocess_logits_for_metrics=lambda logits, labels: task.statistics(
             logits[0] if isinstance(logits, tuple) else logits, labels
         ),
-        callbacks=[Flow(), Record(Path(recipe.output).expanduser(), quiet=quiet)],
+        callbacks=[Flow(stop), Record(Path(recipe.output).expanduser(), quiet=quiet)],
     )
     trainer.remove_callback(PrinterCallback)  # it prints each step; the record's bar shows it
     return trainer

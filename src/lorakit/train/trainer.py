@@ -31,17 +31,21 @@ from lorakit.train.sampler import SeededSampler
 class AdapterTrainer(Trainer):
     """Trains the one adapter that is active on the model; takes what `transformers.Trainer` takes.
 
-    The model must be injected first. `lora_plus` is LoRA+'s ratio of learning rates. `save_model`
+    The model must be injected first. Another `adapter` is trained inside `with lk.use(model, ...)`.
+    `lora_plus` is LoRA+'s ratio of learning rates. `save_model`
     writes the adapter's folder; a checkpoint holds the adapter, the optimiser, the schedule and the
     random state, and `train` resumes from it to the same bits. Raises `TrainingError` within one
     step of a loss or weight that is not finite, and `DeadAdapterError` after the first backward
     pass if part of the adapter got no gradient.
     """
 
-    def __init__(self, model: nn.Module, *args: Any, lora_plus: float = 1.0, **kwargs: Any):
+    def __init__(
+        self, model: nn.Module, *args: Any, lora_plus: float = 1.0, adapter: str | None = None,
+        **kwargs: Any,
+    ):  # fmt: skip
         self.adapted = model
         self.lora_plus = lora_plus
-        self.adapter = _one_active(model)
+        self.adapter = _one_active(model) if adapter is None else adapter
         self._proved_alive = False
         with _known_as_adapted(model):
             super().__init__(model, *args, **kwargs)
@@ -50,7 +54,7 @@ class AdapterTrainer(Trainer):
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
     ) -> Tensor:
         """One forward and backward pass, checked."""
-        loss = super().training_step(model, inputs, num_items_in_batch)
+        loss = self.forward_backward(model, inputs, num_items_in_batch)
         if not torch.isfinite(loss):
             raise TrainingError(
                 f"The loss is {float(loss)} at step {self.state.global_step + 1}, so training "
@@ -62,10 +66,18 @@ class AdapterTrainer(Trainer):
             self._proved_alive = True
         return loss
 
+    def forward_backward(self, model: nn.Module, inputs: dict[str, Any], count: Any) -> Tensor:
+        """The step's loss, detached, with the gradients added to those that are there."""
+        return super().training_step(model, inputs, count)
+
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """The optimiser of the arguments; with LoRA+, its groups parted by learning rate."""
         fresh = self.optimizer is None
         optimizer = super().create_optimizer(model)
+        if fresh:  # the model may have other adapters that are trained elsewhere
+            own = {id(p) for _, p in trained_parameters(self.adapted, self.adapter)}
+            for group in optimizer.param_groups:
+                group["params"] = [p for p in group["params"] if id(p) in own]
         if self.lora_plus != 1 and fresh:
             fast = {id(p) for p in zero_started(self.adapted)}
             for group in list(optimizer.param_groups):

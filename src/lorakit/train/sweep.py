@@ -1,0 +1,285 @@
+"""`sweep:` in a recipe: a run for every combination of values, side by side over one base.
+
+Each run has a folder of its own with all that a lone run leaves, and ends in the adapter that it
+would end in alone, to the rounding of the base's dtype. Runs that cannot share a step go one after
+the other, and the log says why.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from lorakit.analysis.kept import saved_bytes
+from lorakit.core.activate import use
+from lorakit.core.errors import LorakitError, SaveError, Stopped
+from lorakit.core.folder import write_whole
+from lorakit.core.site import own_parameters
+from lorakit.core.state import trained_parameters
+from lorakit.models.load import Base, load_base
+from lorakit.tasks.base import collate
+from lorakit.train import together
+from lorakit.train.expand import expand
+from lorakit.train.identity import read_identity
+from lorakit.train.lockstep import Ask, in_turns
+from lorakit.train.plot import plot_losses
+from lorakit.train.recipe import Recipe
+from lorakit.train.record import EVENTS, read_events
+from lorakit.train.room import room
+from lorakit.train.run import NAME, Prepared, Result, conduct, logged, prepare, run
+from lorakit.train.together import Part
+
+FILE = "sweep.json"
+# Fields by which runs may differ and yet share a base and its passes, besides all of `lora`.
+_OWN_DATA = ("train_rows", "eval_rows", "eval_share", "max_length")
+_BASE = ("precision", "quantise", "device", "checkpointing")
+log = logging.getLogger("lorakit")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One run of a sweep: its settings, and its result, or the error that ended it."""
+
+    settings: dict[str, Any]
+    folder: Path
+    result: Result | None
+    error: str | None = None
+
+
+def sweep(
+    recipe: Recipe, *, resume: bool = False, force: bool = False, quiet: bool = False
+) -> list[Outcome]:
+    """Train every run of the recipe's sweep; those that can, side by side.
+
+    A run that fails, such as one whose loss is no number any more, ends alone; the others go on.
+    Leaves `sweep.json` and `loss.png` of all runs beside their folders.
+    """
+    folder = Path(recipe.output).expanduser()
+    if read_identity(folder) is not None:
+        raise SaveError(f"{folder} holds a run, and no sweep. Choose another output.")
+    runs = expand(recipe)
+    groups: dict[str, list[int]] = {}
+    for number, (_, own) in enumerate(runs):
+        groups.setdefault(_key(own), []).append(number)
+    folder.mkdir(parents=True, exist_ok=True)
+    ended: dict[int, Result | Exception] = {}
+    with logged(folder, quiet=quiet):
+        for members in groups.values():
+            chosen = [runs[number][1] for number in members]
+            ended |= zip(members, _group(chosen, resume=resume, force=force, quiet=quiet))
+    outcomes = [_outcome(*runs[number], ended[number]) for number in range(len(runs))]
+    _write(folder, outcomes)
+    return outcomes
+
+
+def _group(
+    recipes: list[Recipe], *, resume: bool, force: bool, quiet: bool
+) -> list[Result | Exception]:
+    """Runs over one base: side by side, as many at once as there is room for, or one by one."""
+    most = min(recipe.train.together or len(recipes) for recipe in recipes)
+    why = next(filter(None, map(_alone, recipes)), None) if len(recipes) > 1 and most > 1 else ""
+    ended: list[Result | Exception] = []
+    while why is None and len(recipes) - len(ended) > 1:
+        load = OneBase()
+        ready = [
+            prepare(recipe, resume=resume, force=force, name=f"{NAME} {number}", load=load)
+            for number, recipe in enumerate(recipes[len(ended) : len(ended) + most])
+        ]
+        parts = [_first_batch(own) for own in ready]
+        why = together.why_not(load.model, ready[0].task.kind, ready[0].padding, parts)
+        fits = len(ready) if why else max(1, int(room(load.model) // max(map(_kept, ready, parts))))
+        if why is None and fits < len(ready):
+            most = fits
+            why = "there is memory for one of them only" if fits == 1 else None
+            log.info("memory is enough for %d of %d runs side by side", most, len(recipes))
+        elif why is None:
+            ended += _side_by_side(ready, quiet=quiet)
+    if why:
+        log.info("%d runs go one after the other: %s", len(recipes) - len(ended), why)
+    for recipe in recipes[len(ended) :]:
+        ended.append(_by_itself(recipe, resume=resume, force=force, quiet=quiet))
+    return ended
+
+
+def _kept(own: Prepared, part: Part) -> int:
+    """Bytes that a step of one run keeps."""
+    model = own.base.model
+    with use(model, own.name):
+        losses = partial(together.joint_losses, model, own.task.kind, own.padding, [part])
+        return max(1, saved_bytes(losses, model))
+
+
+def _by_itself(recipe: Recipe, **options: bool) -> Result | Exception:
+    try:
+        return run(recipe, **options)
+    except Stopped:
+        raise
+    except LorakitError as error:
+        log.warning("%s: %s", Path(recipe.output).name, error)
+        return error
+
+
+def _side_by_side(ready: list[Prepared], *, quiet: bool) -> list[Result | Exception]:
+    """Train prepared runs in lockstep, each as it would go alone."""
+    model, kind, padding = ready[0].base.model, ready[0].task.kind, ready[0].padding
+    log.info("%d runs side by side", len(ready))
+    stop = threading.Event()
+
+    def job(own: Prepared, ask: Ask) -> Result:
+        try:
+            with use(model, own.name):
+                return conduct(own, quiet=True, meet=ask, stop=stop)
+        finally:  # a run that failed is not to be in the norm of the others' gradients
+            for _, parameter in trained_parameters(model, own.name):
+                parameter.grad = None
+
+    with _stopping(stop), tqdm(unit="run-step", disable=quiet, dynamic_ncols=True) as bar:
+
+        def meet(parts: Mapping[int, Part]) -> dict[int, Any]:
+            answers = together.step(model, kind, padding, list(parts.values()))
+            mean = sum(float(loss) for loss, _ in answers) / len(answers)
+            bar.set_postfix({"runs": len(parts), "mean loss": f"{mean:.4f}"}, refresh=False)
+            bar.update(len(parts))
+            return dict(zip(parts, answers))
+
+        ended = in_turns([partial(job, own) for own in ready], meet)
+    for own, result in zip(ready, ended):
+        if isinstance(result, Exception):
+            log.warning("%s: %s", own.folder.name, result)
+    for result in ended:  # a fault of ours, or the user's wish: not that of a single run
+        if isinstance(result, Exception) and (
+            isinstance(result, Stopped) or not isinstance(result, LorakitError)
+        ):
+            raise result
+    return ended
+
+
+@contextmanager
+def _stopping(stop: threading.Event) -> Iterator[None]:
+    """Turn Ctrl-C into a checkpoint and a clean stop of every run; a second one ends all."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.getsignal(signal.SIGINT)
+
+    def note(number: int, frame: Any) -> None:
+        del number, frame
+        stop.set()
+        signal.signal(signal.SIGINT, previous)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+class OneBase:
+    """Loads a base once; each later call gives the same model, as a new load would have left it.
+
+    What no checkpoint has weights for, such as a new head, is drawn at each load, by the run's own
+    seed: there a second base is loaded, and given back when these values are copied.
+    """
+
+    def __init__(self) -> None:
+        self.base: Base | None = None
+        self.draws = False
+
+    @property
+    def model(self) -> Any:
+        """The model that all runs share."""
+        assert self.base is not None
+        return self.base.model
+
+    def __call__(self, *args: Any, **options: Any) -> Base:
+        """As `load_base`."""
+        before = torch.get_rng_state()
+        if self.base is None:
+            self.base = load_base(*args, **options)
+            self.draws = not torch.equal(before, torch.get_rng_state())
+        elif self.draws:
+            other = load_base(*args, **options)
+            for path in self.base.fresh:
+                mine = own_parameters(self.base.model.get_submodule(path))
+                with torch.no_grad():
+                    for name, value in own_parameters(other.model.get_submodule(path)).items():
+                        mine[name].copy_(value)
+        return self.base
+
+
+def _first_batch(own: Prepared) -> Part:
+    rows = own.data[0][: own.recipe.train.batch_size]
+    batch = collate(rows, padding=own.padding)
+    return Part(own.name, {k: v.to(own.base.model.device) for k, v in batch.items()})
+
+
+def _alone(recipe: Recipe) -> str | None:
+    """Why a run cannot share its steps, as far as the recipe says it."""
+    if recipe.lora.dropout:
+        return "lora.dropout draws by the shape of the batch, which is another side by side"
+    if recipe.train.quantise == "int8":
+        return "int8 keeps columns apart by what the whole batch holds"
+    if recipe.train.checkpointing:
+        return "train.checkpointing recomputes in threads that do not know the rows"
+    if recipe.train.precision == "fp16" or torch.cuda.device_count() > 1:
+        return "loss scaling and several devices are for one run at a time"
+    return None
+
+
+def _key(recipe: Recipe) -> str:
+    """What a run must have in common with another one beside it, as text."""
+    data = recipe.data.model_dump(exclude=set(_OWN_DATA))
+    train = recipe.train.model_dump(include=set(_BASE))
+    return json.dumps([recipe.model, recipe.task, data, train])
+
+
+def _outcome(settings: dict[str, Any], recipe: Recipe, ended: Result | Exception) -> Outcome:
+    folder = Path(recipe.output)
+    if isinstance(ended, Exception):
+        return Outcome(settings, folder, None, str(ended))
+    return Outcome(settings, folder, ended)
+
+
+def _write(folder: Path, outcomes: list[Outcome]) -> None:
+    """The table and the picture of all runs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    content = [
+        {
+            "settings": own.settings, "folder": own.folder.name, "error": own.error,
+            "metrics": own.result.metrics if own.result else None,
+        }
+        for own in outcomes
+    ]  # fmt: skip
+    write_whole(folder / FILE, (json.dumps(content, indent=2) + "\n").encode())
+    curves = {own.folder.name: read_events(own.folder / EVENTS) for own in outcomes}
+    plot_losses(curves, folder / "loss.png")
+
+
+def table(outcomes: list[Outcome]) -> str:
+    """The runs with their settings and last metrics, in columns; a failed one with its error."""
+    names = list(dict.fromkeys(key for own in outcomes for key in _figures(own)))
+    lines = [[*outcomes[0].settings, *names]]
+    for own in outcomes:
+        figures = _figures(own)
+        told = [f"{figures[name]:.5g}" if name in figures else "" for name in names]
+        lines.append([*map(str, own.settings.values()), *told])
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    rows = ["  ".join(c.ljust(w) for c, w in zip(line, widths)).rstrip() for line in lines]
+    failed = [f"{own.folder.name} failed: {own.error}" for own in outcomes if own.error]
+    return "\n".join([*rows, *failed])
+
+
+def _figures(own: Outcome) -> dict[str, float]:
+    metrics = own.result.metrics if own.result else {}
+    return {key: value for key, value in metrics.items() if isinstance(value, (int, float))}
