@@ -11,13 +11,13 @@ from safetensors.torch import load_file
 
 from lorakit.cli import app
 from lorakit.core.errors import RecipeError, SaveError, TrainingError
-from lorakit.train import sweep as sweep_module
 from lorakit.train import together
 from lorakit.train.expand import expand
 from lorakit.train.lockstep import in_turns
 from lorakit.train.recipe import parse_overrides, read_recipe
 from lorakit.train.record import read_events
 from lorakit.train.run import run
+from lorakit.train.source import Source
 from lorakit.train.sweep import sweep, table
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:torch.*")
@@ -85,37 +85,52 @@ def test_seeds_draw_heads_and_factors_of_their_own(recipe_for, tmp_path):
     assert not any(torch.equal(value, second[name]) for name, value in first.items())
 
 
-def test_what_cannot_share_a_step_goes_one_by_one(recipe_for, tmp_path, monkeypatch):
+APART = [
+    ("completion", "llama", {"lora__dropout": 0.1}, "lora.dropout"),
+    ("seq2seq", "t5", {}, "encoder-decoders"),
+    ("classification", "bert", {}, "the base has dropout"),
+    ("completion", "llama", {"train__checkpointing": True}, "train.checkpointing"),
+    ("completion", "llama", {"train__batch_size": 16}, "a pass for each is faster"),
+    ("completion", "llama", {"train__quantise": "int8"}, "int8"),
+]
+
+
+@pytest.mark.parametrize(("task", "family", "changes", "why"), APART, ids=[a[3] for a in APART])
+def test_others_go_in_turn_over_one_base(
+    task, family, changes, why, recipe_for, tmp_path, monkeypatch
+):
+    if why == "int8":
+        pytest.importorskip("bitsandbytes")
     monkeypatch.setattr(together, "step", None)  # nothing may call it
-    fields = {"train.seed": [0, 1]}
-    for task, family, changes, why in (
-        ("completion", "llama", {"lora__dropout": 0.1}, "lora.dropout"),
-        ("seq2seq", "t5", {}, "encoder-decoders"),
-        ("classification", "bert", {}, "the base has dropout"),
-        ("completion", "llama", {"train__checkpointing": True}, "train.checkpointing"),
-        ("completion", "llama", {"train__together": 1}, None),
-    ):
-        options = {"lora__dropout": 0.0, "train__steps": 2, **changes}
-        place = tmp_path / f"{task} {family} {len(changes)} {why}"
-        recipe = recipe_for(task, family, sweep=fields, output=str(place), **options)
-        outcomes = sweep(recipe, quiet=True)
-        assert all(own.result for own in outcomes)
-        assert why is None or why in (place / "log.txt").read_text()
-
-
-def test_as_many_go_together_as_there_is_memory_for(recipe_for, tmp_path, monkeypatch):
-    monkeypatch.setattr(sweep_module, "room", lambda model: 250.0)
-    monkeypatch.setattr(sweep_module, "saved_bytes", lambda step, model: 100)
-    counts: list[int] = []
-    step = together.step
+    loads: list[object] = []
+    base = Source.base
     monkeypatch.setattr(
-        together, "step",
-        lambda *given: counts.append(len(given[3])) or step(*given),
-    )  # fmt: skip
-    recipe = swept(recipe_for, tmp_path, {"train.seed": [0, 1, 2, 3, 4]}, train__steps=2)
+        Source, "base", lambda self, *given, **named: loads.append(1) or base(self, *given, **named)
+    )
+    options = {"lora__dropout": 0.0, "train__steps": 3, **changes}
+    place = tmp_path / "turns"
+    recipe = recipe_for(task, family, sweep={"train.seed": [0, 1]}, output=str(place), **options)
     outcomes = sweep(recipe, quiet=True)
-    assert counts == [2] * 4  # two and two; the fifth is alone
-    assert all(own.result for own in outcomes)
+    # Else once: a head is drawn by its own seed, in the trial and in the run.
+    assert len(loads) == (4 if task == "classification" else 1)
+    assert why in (place / "log.txt").read_text()
+    for number, (own, (_, one)) in enumerate(zip(outcomes, expand(recipe), strict=True)):
+        folders = (own.folder, alone(one, tmp_path / f"alone {number}"))
+        files = [folder / "adapter" / "adapter_model.safetensors" for folder in folders]
+        assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_a_pass_takes_as_many_parts_as_its_tokens_allow(recipe_for, tmp_path, monkeypatch):
+    monkeypatch.setattr(together, "_PASS", 400)  # two batches of 4 x 48
+    counts: list[int] = []
+    losses = together.joint_losses
+    monkeypatch.setattr(
+        together, "joint_losses", lambda *given: counts.append(len(given[3])) or losses(*given)
+    )
+    recipe = swept(recipe_for, tmp_path, {"train.seed": [0, 1, 2]}, train__steps=2)
+    outcomes = sweep(recipe, quiet=True)
+    assert counts[-4:] == [2, 1, 2, 1]
+    close(alone(expand(recipe)[2][1], tmp_path / "alone"), outcomes[2].folder)
 
 
 def test_a_run_that_fails_ends_alone(recipe_for, tmp_path):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
-from lorakit.analysis.kept import saved_bytes
+import torch
+from torch import Tensor
+
 from lorakit.bench import train
 from lorakit.bench.bases import DTYPES, batch, make
 from lorakit.bench.table import Amount, Row
@@ -37,3 +40,27 @@ def measure(
     share = above["lorakit"] / above["PEFT"] if "PEFT" in above else None
     shown = {name: Amount(own / 2**20, "MB") for name, own in above.items()}
     return Row(str(case), shown, case.goal, share)
+
+
+def saved_bytes(step: Callable[[], object], model: torch.nn.Module) -> int:
+    """The memory of tensors that autograd saves during a step, each storage once.
+
+    Parameters and buffers of the model are there anyway and do not count.
+    """
+    own = {_storage(value) for value in [*model.parameters(), *model.buffers()]}
+    seen: dict[int, int] = {}
+    held: list[Tensor] = []  # so that no address is given twice
+
+    def pack(value: Tensor) -> Tensor:
+        if _storage(value) not in own:
+            seen[_storage(value)] = value.untyped_storage().nbytes()
+            held.append(value)
+        return value
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value):
+        step()
+    return sum(seen.values())
+
+
+def _storage(value: Tensor) -> int:
+    return value.untyped_storage().data_ptr()

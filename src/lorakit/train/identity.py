@@ -18,7 +18,7 @@ from lorakit.train.recipe import Recipe
 
 FILE = "run.json"
 # Fields that change where or how fast a run goes on, and not what it computes.
-FREE = ("output", "sweep", "train.keep", "train.together")
+FREE = ("output", "sweep", "train.keep")
 
 
 def hash_data(recipe: Recipe) -> dict[str, dict[str, str]]:

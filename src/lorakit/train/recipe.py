@@ -105,9 +105,6 @@ class TrainOptions(Part):
         default=None, description="evaluations without gain before it stops"
     )
     eval_batch_size: Whole | None = Field(default=None, description="else as `batch_size`")
-    together: Whole | None = Field(
-        default=None, description="runs of a sweep side by side; else what memory holds"
-    )
     device: str = Field(default="auto", description="auto, cpu, cuda or mps")
     seed: Count = Field(default=0, description="of weights, order and dropout")
 

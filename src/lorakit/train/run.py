@@ -7,7 +7,7 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,17 +22,14 @@ from lorakit.formats.save import save
 from lorakit.methods import method_named
 from lorakit.methods.inject import inject
 from lorakit.models.ending import learnable_end
-from lorakit.models.load import Base, load_base, load_config, load_tokenizer, pick_device
+from lorakit.models.load import Base, load_tokenizer, pick_device
 from lorakit.models.plan import plan
-from lorakit.tasks import make_task
 from lorakit.tasks.base import Features
 from lorakit.train import checkpoint
-from lorakit.train.data import encode, read_data
 from lorakit.train.identity import (
     FILE,
     check_same,
     check_same_base,
-    hash_data,
     identity,
     read_identity,
     write_identity,
@@ -42,6 +39,7 @@ from lorakit.train.plot import plot_loss
 from lorakit.train.recipe import ENDED, Recipe
 from lorakit.train.record import EVENTS, Record, log_to, read_events
 from lorakit.train.setup import CHECKPOINTS, Flow, Meet, RunTrainer, make_trainer
+from lorakit.train.source import Source
 from lorakit.train.start import initialiser
 
 NAME = "trained"
@@ -90,11 +88,11 @@ def run(
 
 def prepare(
     recipe: Recipe, *, resume: bool = False, force: bool = False, name: str = NAME,
-    load: Callable[..., Base] = load_base,
+    source: Source | None = None,
 ) -> Prepared:  # fmt: skip
     """Check a recipe and its data, and put a fresh adapter, called `name`, on the base.
 
-    `load` gives the base; what it draws from the random state is part of the run.
+    The `source` gives rows and base; what loading draws from the random state is part of the run.
     """
     if recipe.sweep:
         raise RecipeError("This recipe has a sweep of runs: pass it to lorakit.train.sweep.sweep.")
@@ -103,17 +101,17 @@ def prepare(
     begun = None if force else begun
 
     # Rows first: most mistakes are there, and no weight is needed to find them.
-    task = make_task(recipe.task, recipe.data)
-    checked = read_data(recipe.data, task, recipe.train.seed)
-    hashes = hash_data(recipe)
+    source = source or Source()
+    rows = source.rows(recipe)
+    task, hashes = rows.task, rows.hashes
     if begun is not None:
         check_same(begun, recipe, hashes)
     device = pick_device(recipe.train.device)
     tokenizer = load_tokenizer(recipe.model, recipe.data.end)
-    data = encode(checked, task, tokenizer, load_config(recipe.model), recipe.data)
+    data = source.encoded(recipe, rows, tokenizer)
 
     set_seed(recipe.train.seed)
-    base = load(
+    base = source.base(
         recipe.model, task.kind, labels=task.labels(), precision=recipe.train.precision,
         quantise=recipe.train.quantise, device=device, padding=tokenizer.pad_token_id,
     )  # fmt: skip
@@ -122,7 +120,7 @@ def prepare(
         end, about_end = learnable_end(base.model, tokenizer)
         if end != tokenizer.eos_token:
             tokenizer = load_tokenizer(recipe.model, end)
-            data = encode(checked, task, tokenizer, load_config(recipe.model), recipe.data)
+            data = source.encoded(recipe, rows, tokenizer)
     extras = list(dict.fromkeys([*recipe.lora.extras, *base.fresh]))
     if begun is not None:
         check_same_base(begun, base.model)

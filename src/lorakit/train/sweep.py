@@ -1,8 +1,8 @@
-"""`sweep:` in a recipe: a run for every combination of values, side by side over one base.
+"""`sweep:` in a recipe: a run for every combination of values, over one base in memory.
 
 Each run has a folder of its own with all that a lone run leaves, and ends in the adapter that it
-would end in alone, to the rounding of the base's dtype. Runs that cannot share a step go one after
-the other, and the log says why.
+would end in alone: to rounding where runs share their passes, else to the bit. Which of the two is
+decided by what is right and what is faster, and the log says why.
 """
 
 from __future__ import annotations
@@ -21,13 +21,11 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from lorakit.analysis.kept import saved_bytes
 from lorakit.core.activate import use
 from lorakit.core.errors import LorakitError, SaveError, Stopped
 from lorakit.core.folder import write_whole
-from lorakit.core.site import own_parameters
+from lorakit.core.inject import remove
 from lorakit.core.state import trained_parameters
-from lorakit.models.load import Base, load_base
 from lorakit.tasks.base import collate
 from lorakit.train import together
 from lorakit.train.expand import expand
@@ -36,8 +34,8 @@ from lorakit.train.lockstep import Ask, in_turns
 from lorakit.train.plot import plot_losses
 from lorakit.train.recipe import Recipe
 from lorakit.train.record import EVENTS, read_events
-from lorakit.train.room import room
-from lorakit.train.run import NAME, Prepared, Result, conduct, logged, prepare, run
+from lorakit.train.run import NAME, Prepared, Result, conduct, logged, prepare
+from lorakit.train.source import Shared
 from lorakit.train.together import Part
 
 FILE = "sweep.json"
@@ -86,48 +84,33 @@ def sweep(
 def _group(
     recipes: list[Recipe], *, resume: bool, force: bool, quiet: bool
 ) -> list[Result | Exception]:
-    """Runs over one base: side by side, as many at once as there is room for, or one by one."""
-    most = min(recipe.train.together or len(recipes) for recipe in recipes)
-    why = next(filter(None, map(_alone, recipes)), None) if len(recipes) > 1 and most > 1 else ""
-    ended: list[Result | Exception] = []
-    while why is None and len(recipes) - len(ended) > 1:
-        load = OneBase()
-        ready = [
-            prepare(recipe, resume=resume, force=force, name=f"{NAME} {number}", load=load)
-            for number, recipe in enumerate(recipes[len(ended) : len(ended) + most])
-        ]
+    """Runs over one base: side by side where that saves time and is right, else in turn."""
+    source = Shared()
+    given = {"resume": resume, "force": force, "source": source}
+    why = next(filter(None, map(_not_together, recipes)), None)
+    if why is None and len(recipes) > 1:
+        named = [(recipe, f"{NAME} {number}") for number, recipe in enumerate(recipes)]
+        ready = [prepare(recipe, name=name, **given) for recipe, name in named]
         parts = [_first_batch(own) for own in ready]
-        why = together.why_not(load.model, ready[0].task.kind, ready[0].padding, parts)
-        fits = len(ready) if why else max(1, int(room(load.model) // max(map(_kept, ready, parts))))
-        if why is None and fits < len(ready):
-            most = fits
-            why = "there is memory for one of them only" if fits == 1 else None
-            log.info("memory is enough for %d of %d runs side by side", most, len(recipes))
-        elif why is None:
-            ended += _side_by_side(ready, quiet=quiet)
+        why = together.why_not(source.model, ready[0].task.kind, ready[0].padding, parts)
+        if why is None:
+            return _side_by_side(ready, quiet=quiet)
+        for own in ready:
+            remove(source.model, own.name)
     if why:
-        log.info("%d runs go one after the other: %s", len(recipes) - len(ended), why)
-    for recipe in recipes[len(ended) :]:
-        ended.append(_by_itself(recipe, resume=resume, force=force, quiet=quiet))
+        log.info("%d runs one after the other over one base: %s", len(recipes), why)
+    ended: list[Result | Exception] = []
+    for recipe in recipes:
+        ready_one = prepare(recipe, **given)
+        try:
+            ended.append(conduct(ready_one, quiet=quiet))
+        except Stopped:
+            raise
+        except LorakitError as error:
+            log.warning("%s: %s", Path(recipe.output).name, error)
+            ended.append(error)
+        remove(source.model, ready_one.name)
     return ended
-
-
-def _kept(own: Prepared, part: Part) -> int:
-    """Bytes that a step of one run keeps."""
-    model = own.base.model
-    with use(model, own.name):
-        losses = partial(together.joint_losses, model, own.task.kind, own.padding, [part])
-        return max(1, saved_bytes(losses, model))
-
-
-def _by_itself(recipe: Recipe, **options: bool) -> Result | Exception:
-    try:
-        return run(recipe, **options)
-    except Stopped:
-        raise
-    except LorakitError as error:
-        log.warning("%s: %s", Path(recipe.output).name, error)
-        return error
 
 
 def _side_by_side(ready: list[Prepared], *, quiet: bool) -> list[Result | Exception]:
@@ -185,47 +168,14 @@ def _stopping(stop: threading.Event) -> Iterator[None]:
         signal.signal(signal.SIGINT, previous)
 
 
-class OneBase:
-    """Loads a base once; each later call gives the same model, as a new load would have left it.
-
-    What no checkpoint has weights for, such as a new head, is drawn at each load, by the run's own
-    seed: there a second base is loaded, and given back when these values are copied.
-    """
-
-    def __init__(self) -> None:
-        self.base: Base | None = None
-        self.draws = False
-
-    @property
-    def model(self) -> Any:
-        """The model that all runs share."""
-        assert self.base is not None
-        return self.base.model
-
-    def __call__(self, *args: Any, **options: Any) -> Base:
-        """As `load_base`."""
-        before = torch.get_rng_state()
-        if self.base is None:
-            self.base = load_base(*args, **options)
-            self.draws = not torch.equal(before, torch.get_rng_state())
-        elif self.draws:
-            other = load_base(*args, **options)
-            for path in self.base.fresh:
-                mine = own_parameters(self.base.model.get_submodule(path))
-                with torch.no_grad():
-                    for name, value in own_parameters(other.model.get_submodule(path)).items():
-                        mine[name].copy_(value)
-        return self.base
-
-
 def _first_batch(own: Prepared) -> Part:
     rows = own.data[0][: own.recipe.train.batch_size]
     batch = collate(rows, padding=own.padding)
     return Part(own.name, {k: v.to(own.base.model.device) for k, v in batch.items()})
 
 
-def _alone(recipe: Recipe) -> str | None:
-    """Why a run cannot share its steps, as far as the recipe says it."""
+def _not_together(recipe: Recipe) -> str | None:
+    """Why a run cannot share its passes, as far as the recipe says it."""
     if recipe.lora.dropout:
         return "lora.dropout draws by the shape of the batch, which is another side by side"
     if recipe.train.quantise == "int8":
