@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from lorakit.bench import kinds, memory, table, timing, train
+from lorakit.bench import kinds, memory, peak, table, timing, train
 from lorakit.bench.bases import Shape, batch, make
 from lorakit.bench.ways import WAYS, Choice, make_step
 from lorakit.cli import app
@@ -64,6 +64,27 @@ def test_kept_bytes_are_counted_once():
 
     # x, y and its sigmoid, which is saved twice; the weight is there anyway.
     assert memory.saved_bytes(step, layer) == 3 * 8 * 32 * 4
+
+
+def test_the_peak_is_what_is_there_at_once():
+    there = torch.zeros(2**10)
+
+    def step():
+        big = there.repeat(4)  # 16 KiB
+        del big
+        two = [there.clone(), there.clone()]
+        (two[0] + two[1]).sum()  # 12 KiB
+
+    assert 2**14 <= peak.peak_bytes(step) < 2**14 + 2**10
+
+
+def test_chunks_of_logits_are_what_the_peak_is_measured_with():
+    shape = Shape(width=64, layers=1, rows=4, length=128, vocabulary=2**15)
+    case = train.Case(shape, Choice(rank=2), "bf16", 0.3)
+    row = peak.measure(case, ways=["lorakit", "full"])
+    assert "vocabulary 32768" in row.case
+    own, full = (row.values[name].number for name in ("lorakit", "full"))
+    assert own < full / 2
 
 
 def test_tables_json_and_picture(tmp_path):

@@ -13,6 +13,7 @@ import torch
 from lorakit.core.registry import root_of
 from lorakit.methods.inject import inject
 from lorakit.methods.lora import LoRA
+from lorakit.models.headless import Headless, is_large, plain_head
 from lorakit.models.plan import plan
 
 ALL = "all-linear"
@@ -76,11 +77,14 @@ def make_step(way: str, base: Any, choice: Choice, given: dict[str, torch.Tensor
     optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=fused) if trained else None
     inner: Any = root_of(model)
     table = inner.get_input_embeddings()
+    head = plain_head(inner) if way == "lorakit" else None
+    # As the trainer does it.
+    ask = Headless(model, head) if head is not None and is_large(head, given["labels"]) else model
 
     def step() -> None:
         # The input wants a gradient in every way, as it would from layers below.
         start = table(given["input_ids"]).detach().requires_grad_(True)
-        model(inputs_embeds=start, labels=given["labels"]).loss.backward()
+        ask(inputs_embeds=start, labels=given["labels"])["loss"].backward()
         if optimizer is not None:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
