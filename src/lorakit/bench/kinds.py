@@ -6,7 +6,7 @@ import gc
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from lorakit.bench import memory, peak, train
+from lorakit.bench import memory, modes, peak, train
 from lorakit.bench.table import Row
 
 
@@ -24,7 +24,9 @@ class Kind(Protocol):
         ...
 
 
-KINDS: dict[str, Kind] = {"train": train, "memory": memory, "peak": peak}  # type: ignore[dict-item]
+KINDS: dict[str, Kind] = {
+    "train": train, "memory": memory, "peak": peak, "modes": modes,  # type: ignore[dict-item]
+}  # fmt: skip
 
 
 def measure(

@@ -69,8 +69,14 @@ def available(names: list[str]) -> list[str]:
     return [name for name in names if have or not name.startswith("PEFT")]
 
 
-def make_step(way: str, base: Any, choice: Choice, given: dict[str, torch.Tensor]) -> Any:
-    """A function that does one step of training on a copy of the base."""
+def make_step(
+    way: str, base: Any, choice: Choice, given: dict[str, torch.Tensor], *,
+    prepare: Callable[[Any], Callable[..., Any]] | None = None,
+) -> Any:  # fmt: skip
+    """A function that does one step of training on a copy of the base.
+
+    `prepare` makes of the model what is called in its place.
+    """
     torch.manual_seed(0)
     model, trained = WAYS[way](copy.deepcopy(base), choice)
     fused = bool(trained) and trained[0].device.type in ("cpu", "cuda")
@@ -78,8 +84,9 @@ def make_step(way: str, base: Any, choice: Choice, given: dict[str, torch.Tensor
     inner: Any = root_of(model)
     table = inner.get_input_embeddings()
     head = plain_head(inner) if way == "lorakit" else None
-    # As the trainer does it.
-    ask = Headless(model, head) if head is not None and is_large(head, given["labels"]) else model
+    ask = model if prepare is None else prepare(model)
+    if head is not None and is_large(head, given["labels"]):  # as the trainer does it
+        ask = Headless(ask, head)
 
     def step() -> None:
         # The input wants a gradient in every way, as it would from layers below.
