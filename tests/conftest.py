@@ -30,3 +30,10 @@ def real() -> Path:
     if not REAL.is_dir():
         pytest.skip("no real models and data sets beside the repository")
     return REAL
+
+
+@pytest.fixture(autouse=True)
+def no_graphs_of_others():
+    """Dynamo compiles one function a few times only, and other tests may have used them up."""
+    yield
+    torch.compiler.reset()

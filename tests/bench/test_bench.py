@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from lorakit.bench import infer, kinds, memory, mixed, table, timing, train
+from lorakit.bench import infer, kinds, memory, mixed, modes, peak, table, timing, train
 from lorakit.bench.bases import Shape, batch, make
 from lorakit.bench.ways import WAYS, Choice, make_step
 from lorakit.cli import app
@@ -65,6 +65,61 @@ def test_kept_bytes_are_counted_once():
 
     # x, y and its sigmoid, which is saved twice; the weight is there anyway.
     assert memory.saved_bytes(step, layer) == 3 * 8 * 32 * 4
+
+
+def test_the_peak_is_what_is_there_at_once():
+    there = torch.zeros(2**10)
+
+    def step():
+        big = there.repeat(4)  # 16 KiB
+        del big
+        two = [there.clone(), there.clone()]
+        (two[0] + two[1]).sum()  # 12 KiB
+
+    assert 2**14 <= peak.peak_bytes(step) < 2**14 + 2**10
+
+
+def test_chunks_of_logits_are_what_the_peak_is_measured_with():
+    shape = Shape(width=64, layers=1, rows=4, length=128, vocabulary=2**15)
+    case = train.Case(shape, Choice(rank=2), "bf16", 0.3)
+    row = peak.measure(case, ways=["lorakit", "full"])
+    assert "vocabulary 32768" in row.case
+    own, full = (row.values[name].number for name in ("lorakit", "full"))
+    assert own < full / 2
+
+
+@pytest.mark.parametrize("mode", ["compiled", "checkpointed"])
+def test_modes_are_compared_with_their_floors(mode):
+    case = modes.Case(mode, TINY, Choice(rank=2), "fp32", 1.0)
+    row = modes.measure(case, rounds=2, backend="eager")
+    assert ("floor, compiled" in row.values) == (mode == "compiled")
+    assert "lorakit" in row.values
+    assert row.reached == row.values["lorakit"].middle
+
+
+def test_without_a_compiler_the_row_says_so(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setattr(modes.shutil, "which", lambda name: None)
+    row = modes.measure(modes.cases()[0])
+    assert "no C++ compiler" in row.case
+    assert row.met is None
+    assert "g++" in table.table(modes.TITLE, [row])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(modes.compiler() is None, reason="no C++ compiler")
+def test_a_step_compiles_without_a_graph_break():
+    given = batch(TINY, base := make(TINY, torch.float32))
+    step = make_step(
+        "lorakit", base, Choice(rank=2), given,
+        prepare=lambda model: torch.compile(model, fullgraph=True),
+    )  # fmt: skip
+    plain = make_step("lorakit", base, Choice(rank=2), given)
+    for _ in range(2):
+        step()
+        plain()
+    for own, other in zip(step.model.parameters(), plain.model.parameters(), strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-3, atol=1e-5)
 
 
 def test_tables_json_and_picture(tmp_path):

@@ -242,3 +242,37 @@ def test_compiled_models_follow_the_route_without_graph_breaks():
         with lk.use(model, "one"):
             # The compiled form adds out of place: the same numbers, rounded elsewhere.
             torch.testing.assert_close(inside, model(**batch).logits, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("first", "second"), [((), "q"), ("q", "mlp"), ("q", ["q", "v"])])
+def test_a_compiled_graph_is_not_used_for_a_model_with_other_adapters(first, second):
+    """Two models of one architecture: each answers with its own adapter, or with none."""
+    models = []
+    for targets in (first, second):
+        model = build("llama").requires_grad_(False)
+        model.config.use_cache = False
+        if targets:
+            lk.inject(model, lk.plan(model, targets, 2))
+            randomise(model, "default")
+        models.append(model)
+    batch = inputs(model)
+    with torch.no_grad():
+        for model in models:
+            found = torch.compile(model, backend="eager", fullgraph=True)(**batch).logits
+            torch.testing.assert_close(found, model(**batch).logits, rtol=1e-5, atol=1e-6)
+
+
+def test_an_adapter_that_comes_after_compiling_is_seen():
+    model = build("llama").requires_grad_(False)
+    model.config.use_cache = False
+    batch = inputs(model)
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    with torch.no_grad():
+        before = compiled(**batch).logits
+        lk.inject(model, lk.plan(model, "q", 2))
+        randomise(model, "default")
+        found = compiled(**batch).logits
+        torch.testing.assert_close(found, model(**batch).logits, rtol=1e-5, atol=1e-6)
+        assert not torch.equal(found, before)
+        lk.remove(model, "default")
+        torch.testing.assert_close(compiled(**batch).logits, before)

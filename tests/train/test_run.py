@@ -22,6 +22,7 @@ from lorakit.train import run as run_module
 from lorakit.train.lock import owned
 from lorakit.train.record import read_events
 from lorakit.train.run import run
+from lorakit.train.setup import arguments
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:torch.*")
 
@@ -170,6 +171,16 @@ def test_lora_plus_parts_the_learning_rates(bases):
     assert {n: rates[id(p)] for n, p in model.named_parameters() if p.requires_grad} == expected
     groups = parameter_groups(model, lr=1e-3, ratio=8)
     assert {id(p): g["lr"] for g in groups for p in g["params"]} == rates
+
+
+@pytest.mark.parametrize("ratio", [1, 8])
+def test_the_optimiser_is_one_kernel(ratio, bases, recipe_for):
+    model = load_base(bases["llama"], "causal").model
+    lk.inject(model, lk.plan(model, "q", 2))
+    args = arguments(recipe_for(), 48, best=None, device="cpu")
+    optimizer = AdapterTrainer(model, args, lora_plus=ratio).create_optimizer()
+    assert type(optimizer) is torch.optim.AdamW
+    assert all(group["fused"] for group in optimizer.param_groups)
 
 
 def test_a_torn_newest_checkpoint_is_passed_over(recipe_for, tmp_path, monkeypatch):

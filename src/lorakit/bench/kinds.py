@@ -6,7 +6,7 @@ import gc
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from lorakit.bench import infer, memory, mixed, train
+from lorakit.bench import infer, memory, mixed, modes, peak, train
 from lorakit.bench.table import Row
 
 
@@ -25,11 +25,8 @@ class Kind(Protocol):
 
 
 KINDS: dict[str, Kind] = {  # type: ignore[assignment]
-    "train": train,
-    "memory": memory,
-    "infer": infer,
-    "mixed": mixed,
-}
+    "train": train, "modes": modes, "memory": memory, "peak": peak, "infer": infer, "mixed": mixed,
+}  # fmt: skip
 
 
 def measure(

@@ -13,6 +13,7 @@ import torch
 from lorakit.core.registry import root_of
 from lorakit.methods.inject import inject
 from lorakit.methods.lora import LoRA
+from lorakit.models.headless import Headless, is_large, plain_head
 from lorakit.models.plan import plan
 
 ALL = "all-linear"
@@ -85,19 +86,29 @@ def available(names: list[str]) -> list[str]:
     return [name for name in names if not name.lower().startswith(tuple(missing))]
 
 
-def make_step(way: str, base: Any, choice: Choice, given: dict[str, torch.Tensor]) -> Any:
-    """A function that does one step of training on a copy of the base."""
+def make_step(
+    way: str, base: Any, choice: Choice, given: dict[str, torch.Tensor], *,
+    prepare: Callable[[Any], Callable[..., Any]] | None = None,
+) -> Any:  # fmt: skip
+    """A function that does one step of training on a copy of the base.
+
+    `prepare` makes of the model what is called in its place.
+    """
     torch.manual_seed(0)
     model, trained = WAYS[way](copy.deepcopy(base), choice)
     fused = bool(trained) and trained[0].device.type in ("cpu", "cuda")
     optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=fused) if trained else None
     inner: Any = root_of(model)
     table = inner.get_input_embeddings()
+    head = plain_head(inner) if way == "lorakit" else None
+    ask = model if prepare is None else prepare(model)
+    if head is not None and is_large(head, given["labels"]):  # as the trainer does it
+        ask = Headless(ask, head)
 
     def step() -> None:
         # The input wants a gradient in every way, as it would from layers below.
         start = table(given["input_ids"]).detach().requires_grad_(True)
-        model(inputs_embeds=start, labels=given["labels"]).loss.backward()
+        ask(inputs_embeds=start, labels=given["labels"])["loss"].backward()
         if optimizer is not None:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)

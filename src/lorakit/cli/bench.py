@@ -10,8 +10,9 @@ ALL = "all"
 def command(
     kind: str = typer.Argument(
         ALL,
-        help="train: time of a step; memory: what it keeps; infer: answers with one adapter; "
-        "mixed: a batch of many; all: every table.",
+        help="train: time of a step; modes: of compiled and checkpointed ones; memory: what a step "
+        "keeps; peak: its most memory; infer: answers with one adapter; mixed: a batch of many; "
+        "all: every table.",
     ),
     case: list[int] = typer.Option(None, "--case", help="Rows of the table, from 1; repeat."),
     rounds: int = typer.Option(15, "--rounds", min=2, help="Rounds of timing."),

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from lorakit.core.inject import base_parameters
 from lorakit.core.registry import registry_of, root_of
+from lorakit.core.sharded import gathered
 from lorakit.core.site import own_parameters
 
 TENSORS = 24
@@ -100,7 +101,7 @@ def _sample(value: Tensor) -> dict[str, Any]:
 
 def _values(value: Tensor) -> Tensor:
     places = _spread(value.numel(), VALUES)
-    return value.detach().reshape(-1)[places].to("cpu", torch.float64)
+    return gathered(value.detach()).reshape(-1)[places].to("cpu", torch.float64)
 
 
 def _close(value: Tensor, sample: dict[str, Any]) -> bool:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from lorakit.core.bank import Bank, stacks
+from lorakit.core.compiled import guard_hooks
 from lorakit.core.registry import Registry
 from lorakit.core.routing import Route
 from lorakit.core.update import Call, LowRank, Quantised, Update, first_input
@@ -42,6 +43,10 @@ class Site(nn.Module):
         super().__init__()
         self.registry = registry
         self.path = path
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        guard_hooks()  # a pickled model may come to a process that never injected anything
 
     def put(self, adapter: str, updates: dict[str, Update]) -> None:
         """Add one adapter's updates, by kind, in the order in which they act."""
@@ -137,6 +142,7 @@ def make_site(layer: nn.Module, registry: Registry, path: str) -> Site:
     """The layer's site; put there, with its hook, if it has none yet."""
     site = site_of(layer)
     if site is None:
+        guard_hooks()
         site = Site(registry, path)
         handle = layer.register_forward_hook(act_on_output, with_kwargs=True)
         object.__setattr__(site, "hook", handle)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lorakit.core.errors import AdapterFileError, shortlist
 from lorakit.core.registry import require_registry, root_of
+from lorakit.core.sharded import gathered
 from lorakit.core.site import site_of
 from lorakit.core.update import BiasShift, LowRank, Update
 
@@ -207,4 +208,4 @@ def _alike(value: Tensor, seen: dict[int, torch.UntypedStorage]) -> Tensor:
 
 
 def _copy(value: Tensor) -> Tensor:
-    return value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+    return gathered(value.detach()).to("cpu", copy=True, memory_format=torch.contiguous_format)

@@ -16,6 +16,7 @@ from lorakit.core.fingerprint import fingerprint
 from lorakit.core.folder import whole_folder
 from lorakit.core.inject import adapters
 from lorakit.core.registry import root_of
+from lorakit.core.sharded import class_of
 from lorakit.core.state import AdapterState, capture
 from lorakit.formats import FORMATS, manifest, peft, vera
 from lorakit.formats.content import Options
@@ -44,7 +45,8 @@ def save(
 
     An adapter that is there is replaced in one step, files of others beside it are kept, and any
     other folder with content is refused. `name` may be left out where the model has one adapter.
-    `run` is kept in the manifest. Raises `SaveError`, nothing written.
+    `run` is kept in the manifest. A model that is sharded over processes is saved by all of them,
+    each into a folder of its own. Raises `SaveError`, nothing written.
     """
     form = next((form for form in FORMATS if form.name == format), None)
     if form is None:
@@ -127,7 +129,7 @@ def the_adapter(model: nn.Module, name: str | None) -> str:
 
 def base_identity(root: nn.Module, state: AdapterState) -> dict[str, Any]:
     """What a manifest says of the base: name, class, task, and fingerprint."""
-    kind = type(root).__name__
+    kind = class_of(root)
     path = getattr(root, "name_or_path", None) or getattr(
         getattr(root, "config", None), "_name_or_path", None
     )

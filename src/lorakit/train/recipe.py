@@ -29,6 +29,7 @@ from lorakit.tasks.options import (
     Whole,
     number,
 )
+from lorakit.train.strict_yaml import NoDuplicates
 
 ENDED = ("completion", "text")  # the tasks whose rows are ended by us; others bring their ends
 
@@ -155,7 +156,7 @@ def read_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{file} cannot be read as text: {error}.") from error
     try:
-        raw = yaml.load(text, Loader=_NoDuplicates)
+        raw = yaml.load(text, Loader=NoDuplicates)
     except yaml.YAMLError as error:
         raise RecipeError(f"{file} is not valid YAML: {_one_line(error)}.") from error
     if not isinstance(raw, dict):
@@ -304,19 +305,3 @@ def _similar_files(file: Path) -> str:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
-
-
-class _NoDuplicates(yaml.SafeLoader):
-    """YAML where a key that stands twice is an error and not a silent choice."""
-
-
-def _mapping(loader: _NoDuplicates, node: yaml.MappingNode) -> dict[Any, Any]:
-    keys = [loader.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
-    twice = next((key for key in keys if keys.count(key) > 1), None)
-    if twice is not None:
-        line = node.start_mark.line + 1
-        raise yaml.YAMLError(f"the field {twice!r} stands twice (in the part at line {line})")
-    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
-
-
-_NoDuplicates.add_constructor("tag:yaml.org,2002:map", _mapping)

@@ -21,6 +21,7 @@ from lorakit.core.inject import InjectReport
 from lorakit.formats.save import save
 from lorakit.methods import method_named
 from lorakit.methods.inject import inject
+from lorakit.models.checkpointing import checkpoint_blocks
 from lorakit.models.ending import learnable_end
 from lorakit.models.load import Base, load_tokenizer, pick_device
 from lorakit.models.plan import plan
@@ -202,10 +203,7 @@ def logged(folder: Path, *, quiet: bool) -> Iterator[None]:
 def _prepare(model: Any, *, checkpointing: bool) -> None:
     model.config.use_cache = False  # kept keys and values are of no use in training
     if checkpointing:
-        # The word before the underscore is another since transformers 5.23.
-        word = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"
-        enable = getattr(model, f"{word}_checkpointing_enable")
-        enable(**{f"{word}_checkpointing_kwargs": {"use_reentrant": False}})
+        checkpoint_blocks(model)
 
 
 def _train(trainer: RunTrainer, checkpoints: Path) -> float:

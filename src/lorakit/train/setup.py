@@ -127,6 +127,7 @@ def arguments(
         per_device_train_batch_size=options.batch_size,
         per_device_eval_batch_size=options.eval_batch_size or options.batch_size,
         gradient_accumulation_steps=options.accumulate,
+        optim="adamw_torch_fused",
         learning_rate=options.lr,
         lr_scheduler_type=schedule,
         warmup_steps=round(steps * options.warmup),

@@ -6,6 +6,7 @@ or not there, and stops where going on would be wrong.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -24,8 +25,21 @@ from lorakit.core.state import restore, trained_parameters
 from lorakit.formats.load import read_adapter
 from lorakit.formats.save import adapter_files, save
 from lorakit.methods.lora_plus import zero_started
+from lorakit.models.headless import (
+    TRIALS,
+    Headless,
+    WithLogits,
+    given_to,
+    is_large,
+    plain_head,
+    probe,
+    same_logits,
+)
 from lorakit.train import checkpoint
 from lorakit.train.sampler import SeededSampler
+
+_CLOSE = 1e-5  # relative: two sums in float32 of the same losses
+log = logging.getLogger("lorakit")
 
 
 class AdapterTrainer(Trainer):
@@ -47,6 +61,7 @@ class AdapterTrainer(Trainer):
         self.lora_plus = lora_plus
         self.adapter = _one_active(model) if adapter is None else adapter
         self._proved_alive = False
+        self._headless: dict[tuple[Any, ...], bool] = {}  # by kind of batch: whether it is right
         with _known_as_adapted(model):
             super().__init__(model, *args, **kwargs)
 
@@ -69,6 +84,56 @@ class AdapterTrainer(Trainer):
     def forward_backward(self, model: nn.Module, inputs: dict[str, Any], count: Any) -> Tensor:
         """The step's loss, detached, with the gradients added to those that are there."""
         return super().training_step(model, inputs, count)
+
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:  # fmt: skip
+        """The loss; where the logits would be large, without making them as a whole."""
+        head = None if return_outputs else self._head_for(inputs, num_items_in_batch)
+        if head is None:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        smoothing = self.args.label_smoothing_factor
+        return self._loss_by(Headless(model, head, smoothing=smoothing), inputs, num_items_in_batch)
+
+    def _loss_by(self, model: Any, inputs: dict[str, Any], count: Any) -> Any:
+        # Trainer's label smoothing asks for logits: here the model has done it.
+        smoother, self.label_smoother = self.label_smoother, None
+        try:
+            return super().compute_loss(model, inputs, num_items_in_batch=count)
+        finally:
+            self.label_smoother = smoother
+
+    def _head_for(self, inputs: dict[str, Any], count: Any) -> nn.Linear | None:
+        """The head to make the loss by in chunks; None where logits are few, or not known well."""
+        head = plain_head(self.adapted)
+        if head is None or not self.adapted.training or self.compute_loss_func is not None:
+            return None
+        cut = probe(inputs)
+        if cut is None or not is_large(head, inputs["labels"]):
+            return None
+        if self.args.torch_compile or self.args.n_gpu > 1:
+            return None
+        kind = (*sorted(inputs), count is None)
+        if kind not in self._headless:
+            self._headless[kind] = all(self._agrees(head, cut, count, t) for t in TRIALS)
+            what = "in chunks" if self._headless[kind] else "as a whole: the model changes them"
+            log.info("logits are made %s", what)
+        return head if self._headless[kind] else None
+
+    def _agrees(
+        self, head: nn.Linear, cut: dict[str, Tensor], count: Any, times: float
+    ) -> bool:  # fmt: skip
+        """Whether the model's own logits and loss of a few tokens are those of the head alone."""
+        devices = [head.weight.device] if head.weight.is_cuda else []
+        with torch.no_grad(), torch.random.fork_rng(devices):
+            with given_to(head, lambda x: x * times) as seen:
+                loss, outputs = super().compute_loss(self.adapted, dict(cut), True, count)
+            logits = same_logits(head, seen, times, getattr(outputs, "logits", None))
+            if logits is None:
+                return False
+            known = WithLogits(logits, smoothing=self.args.label_smoothing_factor)
+            return torch.allclose(self._loss_by(known, cut, count), loss.float(), _CLOSE, 0.0)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """The optimiser of the arguments; with LoRA+, its groups parted by learning rate."""
