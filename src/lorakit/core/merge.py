@@ -18,9 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from lorakit.core.errors import MergeError, did_you_mean
-from lorakit.core.inject import base_parameters
 from lorakit.core.registry import STRUCTURE, Registry, require_registry, root_of
-from lorakit.core.site import SITE, Sum, own_parameters, site_of
+from lorakit.core.site import SITE, Sum, base_parameters, own_parameters, site_of, walk
 
 ROUNDINGS = ("nearest", "stochastic")
 
@@ -246,7 +245,7 @@ def holders(root: nn.Module, layer: nn.Module) -> list[tuple[nn.Module, str]]:
     """Everywhere in the tree that the layer hangs: its parents, and its name in each."""
     return [
         (parent, leaf)
-        for parent in root.modules()
+        for _, parent in walk(root)
         for leaf, child in parent._modules.items()
         if child is layer
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -32,9 +33,9 @@ class Site(nn.Module):
         self.registry = registry
         self.path = path
 
-    def put(self, adapter: str, updates: dict[str, Update]) -> None:
+    def put(self, adapter: str, updates: dict[str, Update], *, training: bool) -> None:
         """Add one adapter's updates, by kind, in the order in which they act."""
-        self.add_module(adapter, nn.ModuleDict(updates))
+        self.add_module(adapter, nn.ModuleDict(updates).train(training))
 
     def updates(self, adapter: str) -> dict[str, Update]:
         """The updates of one adapter here, by kind; empty where it has none."""
@@ -95,11 +96,31 @@ def site_of(layer: nn.Module) -> Site | None:
     return site if isinstance(site, Site) else None
 
 
-def in_site(root: nn.Module, path: str) -> bool:
-    """Whether the module at a path is a site, or lies inside one."""
-    parts = path.split(".")
-    ends = (".".join(parts[: place + 1]) for place in range(len(parts)))
-    return any(isinstance(root.get_submodule(end), Site) for end in ends)
+def walk(root: nn.Module, *, repeated: bool = False) -> Iterator[tuple[str, nn.Module]]:
+    """The base's own modules by path, `root` first, in the order of `named_modules`.
+
+    Sites are not entered, so that it takes as long however many adapters there are. A module that
+    hangs in several places is given once, unless `repeated`.
+    """
+    waiting, seen = [("", root)], set()
+    while waiting:
+        path, module = waiting.pop()
+        if not repeated:
+            if id(module) in seen:
+                continue
+            seen.add(id(module))
+        yield path, module
+        before = f"{path}." if path else ""
+        waiting += [
+            (before + name, child)
+            for name, child in reversed(module._modules.items())
+            if child is not None and not isinstance(child, Site)
+        ]
+
+
+def own_modules(root: nn.Module) -> dict[str, nn.Module]:
+    """The base's own modules inside `root` by path, without those of adapters."""
+    return {path: module for path, module in walk(root) if path}
 
 
 def make_site(layer: nn.Module, registry: Registry, path: str) -> Site:
@@ -110,6 +131,7 @@ def make_site(layer: nn.Module, registry: Registry, path: str) -> Site:
         handle = layer.register_forward_hook(act_on_output, with_kwargs=True)
         object.__setattr__(site, "hook", handle)
         layer.add_module(SITE, site)
+        site.training = layer.training
     return site
 
 
@@ -130,9 +152,22 @@ def bare_copy(module: nn.Module) -> nn.Module:
 
 def own_parameters(layer: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters of the layer itself, by dotted name, without those of sites in it."""
-    found = dict(layer.named_parameters(remove_duplicate=False))
-    inside = [f"{path}." for path, child in layer.named_modules() if isinstance(child, Site)]
-    return {name: p for name, p in found.items() if not name.startswith(tuple(inside))}
+    return dict(_parameters(layer, repeated=True))
+
+
+def base_parameters(root: nn.Module) -> dict[str, nn.Parameter]:
+    """The model's own parameters by name, tied ones once, without those of any adapter."""
+    seen: set[int] = set()
+    # `add` gives None: a parameter is kept where it is met first.
+    return {n: p for n, p in _parameters(root) if not (id(p) in seen or seen.add(id(p)))}
+
+
+def _parameters(root: nn.Module, *, repeated: bool = False) -> Iterator[tuple[str, nn.Parameter]]:
+    for path, module in walk(root, repeated=repeated):
+        before = f"{path}." if path else ""
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                yield before + name, parameter
 
 
 def _wide(value: Tensor) -> Tensor:

@@ -16,11 +16,12 @@ from torch import nn
 
 from lorakit.core.errors import PlanError, SaveError, did_you_mean, shortlist
 from lorakit.core.registry import root_of
+from lorakit.core.site import own_modules
 from lorakit.core.state import AdapterState
 from lorakit.formats import FORMATS, manifest
 from lorakit.formats.components import part_of
 from lorakit.formats.content import Options
-from lorakit.formats.load import own_modules, read_adapter
+from lorakit.formats.load import read_adapter
 from lorakit.formats.packing import packed
 from lorakit.formats.proof import Written, compare, holdable, untold
 from lorakit.formats.save import put_files, summary

@@ -12,7 +12,7 @@ from torch import nn
 from lorakit.core.errors import AdapterFileError, shortlist
 from lorakit.core.inject import InjectReport, attach, check_addition
 from lorakit.core.registry import STRUCTURE, root_of
-from lorakit.core.site import Site
+from lorakit.core.site import own_modules
 from lorakit.core.state import AdapterState
 from lorakit.formats import FORMATS, peft
 from lorakit.formats.check import check_base, check_not_merged, check_state
@@ -131,13 +131,3 @@ def _check(root: nn.Module, state: AdapterState, where: str, recorded: Any) -> N
 
 
 _check_base = check_base  # `load` and `read_adapter` have a switch of the same name
-
-
-def own_modules(root: nn.Module) -> dict[str, nn.Module]:
-    """The base's own modules by path, without those of adapters."""
-    sites = tuple(f"{p}." for p, m in root.named_modules() if isinstance(m, Site))
-    return {
-        path: module
-        for path, module in root.named_modules()
-        if path and not isinstance(module, Site) and not path.startswith(sites)
-    }

@@ -16,11 +16,11 @@ from lorakit.core.fingerprint import fingerprint
 from lorakit.core.folder import whole_folder
 from lorakit.core.inject import adapters
 from lorakit.core.registry import root_of
+from lorakit.core.site import own_modules
 from lorakit.core.state import AdapterState, capture
 from lorakit.formats import FORMATS, manifest, peft, vera
 from lorakit.formats.content import Options
 from lorakit.formats.files import keeps_from, why_not_replace
-from lorakit.formats.load import own_modules
 from lorakit.formats.packing import described, packed
 from lorakit.formats.proof import compare, holdable, untold
 from lorakit.methods.vera import VeRA
