@@ -20,7 +20,17 @@ from lorakit.core.registry import (
     root_of,
 )
 from lorakit.core.routing import Route
-from lorakit.core.site import SITE, Site, base_parameters, drop_site, make_site, site_of, walk
+from lorakit.core.site import (
+    SITE,
+    Site,
+    base_parameters,
+    drop_site,
+    make_site,
+    module_at,
+    own_parameters,
+    site_of,
+    walk,
+)
 from lorakit.core.update import Update
 
 Updates = Mapping[str, dict[str, Update]]  # module path -> kind -> update
@@ -111,7 +121,7 @@ def attach(model: nn.Module, name: str, updates: Updates, *, method: Any) -> Inj
             registry.active = Route((entry.id,))
     held = {  # by their memory, which frozen factors may share
         p.untyped_storage()._cdata: p
-        for kinds in updates.values() for u in kinds.values() for p in u.parameters()
+        for kinds in updates.values() for u in kinds.values() for p in own_parameters(u).values()
     }  # fmt: skip
     sizes = [(p.untyped_storage().nbytes(), p.element_size()) for p in held.values()]
     count = sum(nbytes // each for nbytes, each in sizes)
@@ -132,7 +142,7 @@ def remove(model: nn.Module, name: str) -> None:
             )
         root = root_of(model)
         for path in entry.paths:
-            layer = root.get_submodule(path)
+            layer = module_at(root, path)
             site = site_of(layer)
             if site is not None:
                 site._modules.pop(entry.id)

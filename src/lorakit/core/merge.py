@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from lorakit.core.errors import MergeError, did_you_mean
 from lorakit.core.registry import STRUCTURE, Registry, require_registry, root_of
-from lorakit.core.site import SITE, Sum, base_parameters, own_parameters, site_of, walk
+from lorakit.core.site import SITE, Sum, base_parameters, module_at, own_parameters, site_of, walk
 
 ROUNDINGS = ("nearest", "stochastic")
 
@@ -174,7 +174,7 @@ def _build(
     plain = plain_dtype(root)
     # dict.fromkeys: each site once, in order, even where several adapters live on it.
     for path in dict.fromkeys(path for entry in entries for path in entry.paths):
-        layer = root.get_submodule(path)
+        layer = module_at(root, path)
         site = site_of(layer)
         assert site is not None
         own = own_parameters(layer)

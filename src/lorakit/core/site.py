@@ -118,6 +118,15 @@ def walk(root: nn.Module, *, repeated: bool = False) -> Iterator[tuple[str, nn.M
         ]
 
 
+def module_at(root: nn.Module, path: str) -> nn.Module:
+    """The module at a path that is known to be there; `get_submodule` takes ten times as long."""
+    module: nn.Module | None = root
+    for name in path.split(".") if path else ():
+        module = module._modules[name]  # type: ignore[union-attr]
+    assert module is not None
+    return module
+
+
 def own_modules(root: nn.Module) -> dict[str, nn.Module]:
     """The base's own modules inside `root` by path, without those of adapters."""
     return {path: module for path, module in walk(root) if path}
