@@ -22,6 +22,9 @@ from lorakit.core.registry import STRUCTURE, Registry, require_registry, root_of
 from lorakit.core.site import SITE, Sum, base_parameters, module_at, own_parameters, site_of, walk
 
 ROUNDINGS = ("nearest", "stochastic")
+# Numbers that a report is made of at a time: a CPU keeps them and what is made of them in its cache
+# (and float32 counts them exactly).
+_PIECE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -80,20 +83,34 @@ class _Tally:
 
     def add(self, total: Sum, value: Tensor, dtype: torch.dtype) -> None:
         """Count one tensor: the exact sum, and what stands for it now, in `dtype`."""
-        value, base = value.to(total.after.dtype), total.before
-        gap, change = value - total.after, total.after - base
-        error = float(gap.abs().max()) if gap.numel() else 0.0
+        size = _PIECE if value.device.type == "cpu" else _PIECE << 6
+        whole = (total.before, total.after, value)
+        for before, after, now in zip(*(part.reshape(-1).split(size) for part in whole)):
+            self._add(before, after, now.to(after.dtype), dtype)
+
+    def _add(self, before: Tensor, after: Tensor, value: Tensor, dtype: torch.dtype) -> None:
+        base = before.to(after.dtype)
+        gap, change = value - after, after - base
+        error = max(map(abs, map(float, gap.aminmax()))) if gap.numel() else 0.0
         if not math.isfinite(error):
             raise MergeError(
                 f"The merged weight does not fit {dtype}: a value is not finite. Merge into a base "
                 "in float32 or bfloat16."
             )
-        moved = change != 0
+        # Ones and zeros in the floats' own dtype take a fifth of the time of booleans.
+        moved = torch.ne(change, 0, out=torch.empty_like(change))
+        old = base if before.dtype == dtype else before.to(dtype).to(base.dtype)
+        kept = torch.eq(value, old, out=torch.empty_like(change))
         self.changed += int(moved.sum())
-        self.swallowed += int((moved & (value == base.to(dtype).to(base.dtype))).sum())
+        self.swallowed += int(moved.dot(kept))
         self.error = max(self.error, error)
-        self.missed += float(gap.double().square().sum())
-        self.moved += float(change.double().square().sum())
+        self.missed += _squares(gap)
+        self.moved += _squares(change)
+
+
+def _squares(values: Tensor) -> float:
+    wide = values.double()
+    return float(wide.dot(wide))
 
 
 def merge(

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from lorakit.core.registry import Registry
-from lorakit.core.update import Call, Quantised, Update, first_input
+from lorakit.core.update import Call, Quantised, Sums, Update, first_input
 
 SITE = "lora"
 
 
 class Sum(NamedTuple):
-    """A parameter before and after a merge, wide; `packed` replaces a layer that quantises it."""
+    """A parameter before a merge and, wide, after it; `packed` replaces a quantised layer."""
 
     before: Tensor
     after: Tensor
@@ -64,20 +64,18 @@ class Site(nn.Module):
         return output
 
     def merge_into(self, layer: nn.Module, adapters: tuple[str, ...]) -> dict[str, Sum]:
-        """The parameters that the adapters change, merged, in a wider dtype."""
+        """The parameters that the adapters change, merged."""
         updates = [update for adapter in adapters for update in self.updates(adapter).values()]
         packed = next(filter(None, (update.packed(layer) for update in updates)), None)
         own: dict[str, Tensor] = dict(own_parameters(layer))
         if packed is not None:
             own["weight"] = packed.matrix(layer)
-        start = {name: _wide(value) for name, value in own.items()}
-        parameters = dict(start)
+        sums = Sums(own)
         for update in updates:
-            update.merge_into(layer, parameters)
+            update.merge_into(layer, sums)
         return {
-            name: Sum(start[name], value, packed if name == "weight" else None)
-            for name, value in parameters.items()
-            if value is not start[name]
+            name: Sum(sums.own[name], value, packed if name == "weight" else None)
+            for name, value in sums.items()
         }
 
 
@@ -177,9 +175,3 @@ def _parameters(root: nn.Module, *, repeated: bool = False) -> Iterator[tuple[st
         for name, parameter in module._parameters.items():
             if parameter is not None:
                 yield before + name, parameter
-
-
-def _wide(value: Tensor) -> Tensor:
-    """The next wider dtype: a sum is rounded to the base's dtype once, at the end."""
-    detached = value.detach()
-    return detached.float() if detached.dtype.itemsize < 4 else detached.double()

@@ -8,6 +8,7 @@ the layer's dtype at use, so that the base's activations are never cast up.
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol, cast
 
 import torch
@@ -25,6 +26,34 @@ class Call(NamedTuple):
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     output: Any
+
+
+class Sums(dict[str, Tensor]):
+    """What a merge makes of a layer's parameters, by dotted name, in the next wider dtype.
+
+    Only what an update has changed is held: anything else is widened when it is looked at. A sum is
+    rounded to the base's dtype once, at the end.
+    """
+
+    def __init__(self, own: Mapping[str, Tensor]):
+        super().__init__()
+        self.own = {name: value.detach() for name, value in own.items()}
+
+    def __missing__(self, name: str) -> Tensor:
+        dtype, _ = self.place(name)
+        return self.own[name].to(dtype)
+
+    def place(self, name: str) -> tuple[torch.dtype, torch.device]:
+        """The dtype and device of a sum."""
+        own = self.own[name]
+        return torch.float32 if own.dtype.itemsize < 4 else torch.float64, own.device
+
+    def add(self, name: str, change: Tensor) -> None:
+        """Add a change, which is used up, in the dtype of the sum."""
+        value = self[name] if name in self else self.own[name]
+        # In the memory of the change, unless that would turn the weight round.
+        alike = change.stride() == value.stride()
+        self[name] = change.add_(value) if alike else self[name] + change
 
 
 class Geometry(Protocol):
@@ -94,8 +123,8 @@ class Update(nn.Module):
         """The layer's output, changed."""
         raise NotImplementedError
 
-    def merge_into(self, layer: nn.Module, parameters: Parameters) -> None:
-        """Change the layer's parameters, wide copies by dotted name, as `act` its output."""
+    def merge_into(self, layer: nn.Module, sums: Sums) -> None:
+        """Change the layer's parameters as `act` changes its output."""
         raise NotImplementedError
 
     def packed(self, layer: nn.Module) -> Quantised | None:
@@ -194,8 +223,8 @@ class LowRank(Update):
         change = self.spread(B) @ A
         if self.anchor is not None:
             A0, B0 = self.anchor
-            change = change - self.spread(B0).to(device, dtype) @ A0.to(device, dtype)
-        return change * self.scale
+            change -= self.spread(B0).to(device, dtype) @ A0.to(device, dtype)
+        return change.mul_(self.scale)
 
     def spread(self, B: Tensor) -> Tensor:
         """B with a row for each output of the layer: zeros for those of other parts."""
@@ -214,10 +243,8 @@ class LowRank(Update):
         dropping = self.dropout and self.training and x.is_floating_point()
         return F.dropout(x, self.dropout) if dropping else x
 
-    def merge_into(self, layer: nn.Module, parameters: Parameters) -> None:
-        weight = parameters["weight"]
-        delta = self.delta(weight.dtype, weight.device)
-        parameters["weight"] = weight + self.geometry.layout(layer, delta)
+    def merge_into(self, layer: nn.Module, sums: Sums) -> None:
+        sums.add("weight", self.geometry.layout(layer, self.delta(*sums.place("weight"))))
 
     def extra_repr(self) -> str:
         *_, out, rank = self.B.shape
@@ -242,10 +269,10 @@ class BiasShift(Update):
             return output + delta
         return output.index_add(0, rows, delta.expand(len(rows), *output.shape[1:]))
 
-    def merge_into(self, layer: nn.Module, parameters: Parameters) -> None:
+    def merge_into(self, layer: nn.Module, sums: Sums) -> None:
         assert isinstance(layer.bias, Tensor)
-        own = layer.bias.detach().to(parameters["bias"].dtype)
-        parameters["bias"] = parameters["bias"] + (self.bias.detach().to(own) - own)
+        own = layer.bias.detach().to(sums.place("bias")[0])
+        sums.add("bias", self.bias.detach().to(own) - own)
 
 
 class Replacement(Update):
@@ -280,9 +307,9 @@ class Replacement(Update):
             )
         return output.index_copy(0, rows, mine.index_select(0, rows))
 
-    def merge_into(self, layer: nn.Module, parameters: Parameters) -> None:
+    def merge_into(self, layer: nn.Module, sums: Sums) -> None:
         for name, value in self.module.named_parameters():
-            parameters[name] = value.detach().to(parameters[name].dtype)
+            sums[name] = value.detach().to(sums.place(name)[0])
 
     def whole(self) -> Parameters:
         return dict(self.module.named_parameters())
