@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from lorakit.core.registry import Registry
-from lorakit.core.update import Call, Quantised, Sums, Update, first_input
+from lorakit.core.sums import Sums
+from lorakit.core.update import Call, Quantised, Update, first_input
 
 SITE = "lora"
 

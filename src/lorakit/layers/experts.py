@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from lorakit.core.errors import PlanError, UnsupportedError, shortlist
-from lorakit.core.update import Call, LowRank, Parameters, Sums, Update, with_values
+from lorakit.core.sums import Sums
+from lorakit.core.update import Call, LowRank, Parameters, Update, with_values
 
 
 def expert_parameters(layer: nn.Module) -> list[str]:

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lorakit.core.update import Call, Parameters, Sums, Update, first_input, with_values
+from lorakit.core.sums import Sums
+from lorakit.core.update import Call, Parameters, Update, first_input, with_values
 
 _PLAIN = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 

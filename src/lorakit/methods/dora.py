@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from lorakit.core.errors import UnsupportedError
 from lorakit.core.state import LowRankState
-from lorakit.core.update import Call, LowRank, Sums, first_input
+from lorakit.core.sums import Sums
+from lorakit.core.update import Call, LowRank, first_input
 from lorakit.layers.form import Form
 from lorakit.methods.lora import LoRA
 from lorakit.methods.start import Factors
