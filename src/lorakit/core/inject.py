@@ -8,7 +8,14 @@ from typing import Any
 
 from torch import nn
 
-from lorakit.core.errors import AdapterNameError, MergeError, PlanError, RoutingError, did_you_mean
+from lorakit.core.errors import (
+    AdapterNameError,
+    MergeError,
+    PlanError,
+    RoutingError,
+    UnsupportedError,
+    did_you_mean,
+)
 from lorakit.core.names import check_name, fold
 from lorakit.core.registry import (
     ATTRIBUTE,
@@ -61,7 +68,11 @@ def adapters(model: nn.Module) -> tuple[str, ...]:
 
 
 def find_layers(root: nn.Module, paths: Mapping[str, Any]) -> dict[str, nn.Module]:
-    """The layers at the paths, or `PlanError` for a path that is not there or stands twice."""
+    """The layers at the paths, or `PlanError` for a path that is not there or stands twice.
+
+    Raises `UnsupportedError` for a layer whose weights are still to come: what brings them
+    (`to_empty`) would empty the adapter, too.
+    """
     modules = {path: module for path, module in walk(root, repeated=True) if path}
     seen: dict[int, str] = {}
     for path in paths:
@@ -75,6 +86,11 @@ def find_layers(root: nn.Module, paths: Mapping[str, Any]) -> dict[str, nn.Modul
                 f"{seen[id(layer)]!r} and {path!r} are one and the same module. Name it once."
             )
         seen[id(layer)] = path
+        if any(parameter.is_meta for parameter in own_parameters(layer).values()):
+            raise UnsupportedError(
+                f"{path!r} is on the meta device: it has no weights yet, and filling them in would "
+                "lose the adapter. Load the model's weights first, then inject or load."
+            )
     return {path: modules[path] for path in paths}
 
 
