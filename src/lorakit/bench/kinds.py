@@ -6,7 +6,7 @@ import gc
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from lorakit.bench import memory, train
+from lorakit.bench import lifecycle, memory, train
 from lorakit.bench.table import Row
 
 
@@ -24,7 +24,7 @@ class Kind(Protocol):
         ...
 
 
-KINDS: dict[str, Kind] = {"train": train, "memory": memory}  # type: ignore[dict-item]
+KINDS: dict[str, Kind] = {"train": train, "memory": memory, "lifecycle": lifecycle}  # type: ignore[dict-item]
 
 
 def measure(

@@ -10,7 +10,7 @@ ALL = "all"
 def command(
     kind: str = typer.Argument(
         ALL,
-        help="train: time of a step; memory: what it keeps; all: every table.",
+        help="train: time of a step; memory: what it keeps; lifecycle: load, merge, switch; all.",
     ),
     case: list[int] = typer.Option(None, "--case", help="Rows of the table, from 1; repeat."),
     rounds: int = typer.Option(15, "--rounds", min=2, help="Rounds of timing."),
