@@ -56,7 +56,8 @@ class Case:
         layers = f"{7 * self.shape.layers} layers of d {self.shape.width}, r {self.rank}"
         parts = [self.stage, layers, self.precision]
         parts += [f"{self.present} adapters present"] if self.present else []
-        return ", ".join([*parts, f"{self.cycles} cycles"] if self.stage == "bits" else parts)
+        parts += [f"cycles: {self.cycles}"] if self.stage == "bits" else []
+        return ", ".join(parts)
 
 
 class Pair:
