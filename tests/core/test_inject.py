@@ -8,6 +8,7 @@ from torch import nn
 
 import lorakit as lk
 from families import build, inputs, randomise
+from lorakit.core.site import base_parameters, own_parameters, walk
 
 
 class Own(torch.nn.Module):
@@ -65,9 +66,31 @@ def test_adapters_cannot_be_adapted():
     model = build("llama")
     lk.inject(model, lk.plan(model, "q", 2), name="x")
     inside = "model.layers.0.self_attn.q_proj.lora"
-    with pytest.raises(lk.LorakitError, match="no low-rank form"):
-        lk.inject(model, {inside: 2}, name="y")
+    for path in (inside, f"{inside}.a0"):
+        with pytest.raises(lk.LorakitError, match="belongs to an adapter"):
+            lk.inject(model, {path: 2}, name="y")
     assert all(".lora" not in target for target in lk.plan(model, "all-linear"))
+
+
+def test_a_layer_that_is_trained_in_full_is_planned_once():
+    model = build("llama")
+    before = lk.plan(model, "all-linear")
+    whole = lk.LoRA(extras=("model.layers.0.mlp.up_proj",))
+    lk.inject(model, lk.plan(model, "q", 2), method=whole)
+    assert lk.plan(model, "all-linear") == before
+
+
+def test_what_adapters_hold_is_never_walked():
+    model = build("llama")
+    paths = [path for path, _ in walk(model)]
+    assert paths == [path for path, _ in model.named_modules()]
+    assert list(base_parameters(model)) == [name for name, _ in model.named_parameters()]
+    names = list(own_parameters(model))
+    assert names == [name for name, _ in model.named_parameters(remove_duplicate=False)]
+    for name in "xyz":
+        lk.inject(model, lk.plan(model, "all-linear", 2), name=name)
+    assert [path for path, _ in walk(model)] == paths
+    assert list(own_parameters(model)) == names
 
 
 def test_only_the_adapter_is_trained():

@@ -4,10 +4,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 import lorakit as lk
 from families import build, inputs, randomise
 from lorakit.core.merge import rounded
+from lorakit.core.state import capture
 from test_laws import same_bits
 
 
@@ -166,3 +169,33 @@ def test_a_mistyped_rounding_is_refused():
     model = model_with()
     with pytest.raises(lk.LorakitError, match="'stochastic'"):
         lk.merge(model, rounding="stochastik")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32], ids=str)
+def test_a_merge_is_the_rounded_sum_and_its_report_counts_every_weight(dtype):
+    torch.manual_seed(0)
+    wide = torch.float64 if dtype == torch.float32 else torch.float32
+    model = nn.Sequential(nn.Linear(300, 310), Conv1D(300, 310)).to(dtype)  # above one piece each
+    weights = [layer.weight.detach().clone() for layer in model]
+    lk.inject(model, {"0": 4, "1": 4}, name="x", method=lk.LoRA(alpha=6))
+    lk.inject(model, {"0": 4}, name="y", method=lk.LoRA(alpha=0.01))
+    for name in "xy":
+        randomise(model, name)
+    sums = [weight.to(wide) for weight in weights]
+    for name, scale in (("x", 1.5), ("y", 0.0025)):
+        for path, low in capture(model, name).low_rank.items():
+            change = (low.B.to(wide) @ low.A.to(wide)) * scale
+            sums[int(path)] = sums[int(path)] + (change.T if path == "1" else change)
+    report = lk.merge(model, "x", "y")
+    for layer, weight, total in zip(model, weights, sums):
+        assert torch.equal(layer.weight, total.to(dtype))
+        assert layer.weight.stride() == weight.stride()
+    base = torch.cat([weight.flatten() for weight in weights]).to(wide)
+    exact = torch.cat([total.flatten() for total in sums])
+    value = exact.to(dtype).to(wide)
+    gap, change = value - exact, exact - base
+    moved = change != 0
+    assert report.unchanged == (moved & (value == base)).sum().item() / moved.sum().item()
+    assert report.error == gap.abs().max().item()
+    ratio = (gap.double().square().sum() / change.double().square().sum()).sqrt().item()
+    assert report.delta_error == pytest.approx(ratio, rel=1e-12)

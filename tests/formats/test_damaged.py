@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 import lorakit as lk
 from families import build, randomise
+from lorakit.formats.tensors import FLOATS, is_finite
 from test_laws import assert_same, snapshot
 
 CONFIG = "adapter_config.json"
@@ -327,3 +328,17 @@ def test_places_that_are_no_folder(place, tmp_path):
     (tmp_path / "file.txt").write_text("not an adapter")
     with pytest.raises(lk.LorakitError):
         lk.load(build("llama"), tmp_path / place)
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+def test_only_infinities_and_nans_are_not_finite(dtype):
+    largest = torch.full((4, 300), torch.finfo(dtype).max, dtype=dtype)
+    for values in (largest, -largest, torch.cat([largest, -largest]), largest.new_zeros(3)):
+        assert is_finite(values)  # although the sum of some overflows
+        for place in (0, len(values) // 2, -1):
+            for odd in (torch.inf, -torch.inf, torch.nan):
+                broken = values.clone()
+                broken[place] = odd
+                assert not is_finite(broken)
+    both = torch.tensor([torch.inf, -torch.inf], dtype=dtype)
+    assert not is_finite(both)

@@ -19,10 +19,11 @@ from lorakit.core.errors import (
     SaveError,
     UnsupportedError,
 )
+from lorakit.core.site import own_modules
 from lorakit.core.state import AdapterState, LowRankState
 from lorakit.formats import gguf, gguf_file
 from lorakit.formats.content import Options
-from lorakit.formats.load import own_modules, read_adapter
+from lorakit.formats.load import read_adapter
 from lorakit.formats.save import write_adapter
 from lorakit.layers.fused import slices_of
 from rotary import LENGTH, adapter_of_weights, scores_by_halves, scores_by_pairs

@@ -6,7 +6,7 @@ import gc
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from lorakit.bench import infer, memory, mixed, modes, peak, train
+from lorakit.bench import infer, lifecycle, memory, mixed, modes, peak, train
 from lorakit.bench.table import Row
 
 
@@ -26,6 +26,7 @@ class Kind(Protocol):
 
 KINDS: dict[str, Kind] = {  # type: ignore[assignment]
     "train": train, "modes": modes, "memory": memory, "peak": peak, "infer": infer, "mixed": mixed,
+    "lifecycle": lifecycle,
 }  # fmt: skip
 
 

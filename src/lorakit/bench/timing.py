@@ -45,8 +45,12 @@ class Ratio:
 def interleave(
     ways: Mapping[str, Step], rounds: int, *, warmup: int = 2, device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
+    before: Mapping[str, Step] | None = None, after: Mapping[str, Step] | None = None,
 ) -> dict[str, Timing]:  # fmt: skip
-    """Run every way `rounds` times, in turns, forwards and backwards, after `warmup` rounds."""
+    """Run every way `rounds` times, in turns, forwards and backwards, after `warmup` rounds.
+
+    What a way has in `before` and `after` runs around each of its turns, untimed.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     wall: dict[str, list[float]] = {name: [] for name in ways}
     names = list(ways)
@@ -55,7 +59,9 @@ def interleave(
     try:
         for turn in range(-warmup, rounds):
             for name in names if turn % 2 else reversed(names):
+                (before or {}).get(name, _nothing)()
                 took, passed = _time(ways[name], device)
+                (after or {}).get(name, _nothing)()
                 if turn >= 0:
                     seconds[name].append(took)
                     wall[name].append(passed)
@@ -66,6 +72,10 @@ def interleave(
         if collecting:
             gc.enable()
     return {name: Timing(seconds[name], wall[name]) for name in names}
+
+
+def _nothing() -> None:
+    """What most ways have to be done around them."""
 
 
 def _time(step: Step, device: str) -> tuple[float, float]:

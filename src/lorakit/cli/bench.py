@@ -12,7 +12,7 @@ def command(
         ALL,
         help="train: time of a step; modes: of compiled and checkpointed ones; memory: what a step "
         "keeps; peak: its most memory; infer: answers with one adapter; mixed: a batch of many; "
-        "all: every table.",
+        "lifecycle: inject, load, switch, merge; all: every table.",
     ),
     case: list[int] = typer.Option(None, "--case", help="Rows of the table, from 1; repeat."),
     rounds: int = typer.Option(15, "--rounds", min=2, help="Rounds of timing."),

@@ -12,10 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lorakit.core.inject import base_parameters
 from lorakit.core.registry import registry_of, root_of
 from lorakit.core.sharded import gathered
-from lorakit.core.site import own_parameters
+from lorakit.core.site import base_parameters, own_parameters
 
 TENSORS = 24
 VALUES = 8

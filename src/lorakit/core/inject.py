@@ -8,7 +8,14 @@ from typing import Any
 
 from torch import nn
 
-from lorakit.core.errors import AdapterNameError, MergeError, PlanError, RoutingError, did_you_mean
+from lorakit.core.errors import (
+    AdapterNameError,
+    MergeError,
+    PlanError,
+    RoutingError,
+    UnsupportedError,
+    did_you_mean,
+)
 from lorakit.core.names import check_name, fold
 from lorakit.core.registry import (
     ATTRIBUTE,
@@ -20,7 +27,17 @@ from lorakit.core.registry import (
     root_of,
 )
 from lorakit.core.routing import Route
-from lorakit.core.site import SITE, Site, drop_site, in_site, make_site, site_of
+from lorakit.core.site import (
+    SITE,
+    Site,
+    base_parameters,
+    drop_site,
+    make_site,
+    module_at,
+    own_parameters,
+    site_of,
+    walk,
+)
 from lorakit.core.update import Update
 
 Updates = Mapping[str, dict[str, Update]]  # module path -> kind -> update
@@ -51,12 +68,17 @@ def adapters(model: nn.Module) -> tuple[str, ...]:
 
 
 def find_layers(root: nn.Module, paths: Mapping[str, Any]) -> dict[str, nn.Module]:
-    """The layers at the paths, or `PlanError` for a path that is not there or stands twice."""
-    modules = {path: m for path, m in root.named_modules(remove_duplicate=False) if path}
+    """The layers at the paths, or `PlanError` for a path that is not there or stands twice.
+
+    Raises `UnsupportedError` for a layer whose weights are still to come: what brings them
+    (`to_empty`) would empty the adapter, too.
+    """
+    modules = {path: module for path, module in walk(root, repeated=True) if path}
     seen: dict[int, str] = {}
     for path in paths:
         layer = modules.get(path)
         if layer is None:
+            _check_not_ours(root, path)
             hint = did_you_mean(path, modules)
             raise PlanError(f"The model has no module {path!r}.{hint} See lk.plan for its targets.")
         if id(layer) in seen:
@@ -64,6 +86,11 @@ def find_layers(root: nn.Module, paths: Mapping[str, Any]) -> dict[str, nn.Modul
                 f"{seen[id(layer)]!r} and {path!r} are one and the same module. Name it once."
             )
         seen[id(layer)] = path
+        if any(parameter.is_meta for parameter in own_parameters(layer).values()):
+            raise UnsupportedError(
+                f"{path!r} is on the meta device: it has no weights yet, and filling them in would "
+                "lose the adapter. Load the model's weights first, then inject or load."
+            )
     return {path: modules[path] for path in paths}
 
 
@@ -94,23 +121,23 @@ def attach(model: nn.Module, name: str, updates: Updates, *, method: Any) -> Inj
         root = root_of(model)
         layers = find_layers(root, updates)
         registry = registry_of(root) or Registry()
-        _check_layers(root, layers, registry)
+        _check_layers(layers, registry)
         replaced = _replaced(updates)
-        base = sum(p.numel() for p in base_parameters(root).values())
+        own = base_parameters(root)
+        base = sum(p.numel() for p in own.values())
         first = not registry.entries
         entry = Entry(registry.next_id(), label, method, tuple(updates), replaced)
         root.__dict__[ATTRIBUTE] = registry
-        _freeze(root, registry)
+        _freeze(own, registry)
         for path, layer in layers.items():
             site = make_site(layer, registry, path)
-            site.put(entry.id, updates[path])
-            site.train(layer.training)
+            site.put(entry.id, updates[path], training=layer.training)
         registry.entries[fold(label)] = entry
         if first:
             registry.active = Route((entry.id,))
     held = {  # by their memory, which frozen factors may share
         p.untyped_storage()._cdata: p
-        for kinds in updates.values() for u in kinds.values() for p in u.parameters()
+        for kinds in updates.values() for u in kinds.values() for p in own_parameters(u).values()
     }  # fmt: skip
     sizes = [(p.untyped_storage().nbytes(), p.element_size()) for p in held.values()]
     count = sum(nbytes // each for nbytes, each in sizes)
@@ -131,7 +158,7 @@ def remove(model: nn.Module, name: str) -> None:
             )
         root = root_of(model)
         for path in entry.paths:
-            layer = root.get_submodule(path)
+            layer = module_at(root, path)
             site = site_of(layer)
             if site is not None:
                 site._modules.pop(entry.id)
@@ -144,21 +171,21 @@ def remove(model: nn.Module, name: str) -> None:
             del root.__dict__[ATTRIBUTE]
 
 
-def base_parameters(root: nn.Module) -> dict[str, nn.Parameter]:
-    """The model's own parameters by name, tied ones once, without those of any adapter."""
-    inside: set[int] = set()
-    for module in root.modules():
+def _check_not_ours(root: nn.Module, path: str) -> None:
+    """Raise `PlanError` for a path that is not the base's but leads to, or into, a site."""
+    module: nn.Module | None = root
+    for name in path.split("."):
+        module = module._modules.get(name)
+        if module is None:
+            return
         if isinstance(module, Site):
-            inside.update(id(parameter) for parameter in module.parameters())
-    return {name: p for name, p in root.named_parameters() if id(p) not in inside}
+            raise PlanError(f"{path!r} belongs to an adapter; adapters cannot be stacked on one.")
 
 
-def _check_layers(root: nn.Module, layers: Mapping[str, nn.Module], registry: Registry) -> None:
+def _check_layers(layers: Mapping[str, nn.Module], registry: Registry) -> None:
     if not layers:
         raise PlanError("The plan names no target, so there is nothing to adapt. See lk.plan.")
     for path, layer in layers.items():
-        if in_site(root, path):
-            raise PlanError(f"{path!r} belongs to an adapter; adapters cannot be stacked on one.")
         site = site_of(layer)
         if site is None and hasattr(layer, SITE):
             raise PlanError(
@@ -183,8 +210,8 @@ def _replaced(updates: Updates) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _freeze(root: nn.Module, registry: Registry) -> None:
-    trained = {name: p for name, p in base_parameters(root).items() if p.requires_grad}
+def _freeze(own: Mapping[str, nn.Parameter], registry: Registry) -> None:
+    trained = {name: p for name, p in own.items() if p.requires_grad}
     for parameter in trained.values():
         parameter.requires_grad_(False)
     registry.frozen += tuple(trained)

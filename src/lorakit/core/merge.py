@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from lorakit.core.errors import MergeError, did_you_mean
-from lorakit.core.inject import base_parameters
 from lorakit.core.registry import STRUCTURE, Registry, require_registry, root_of
-from lorakit.core.site import SITE, Sum, own_parameters, site_of
+from lorakit.core.site import SITE, base_parameters, module_at, own_parameters, site_of, walk
+from lorakit.core.tally import MergeReport, Tally
 
 ROUNDINGS = ("nearest", "stochastic")
 
@@ -41,60 +41,6 @@ class Merge:
 
     adapters: tuple[str, ...]
     swaps: tuple[Swap, ...]
-
-
-@dataclass(frozen=True)
-class MergeReport:
-    """What rounding to the base's dtype did to a merge.
-
-    `unchanged` is the share of entries with a delta that rounding left at the base's value, `error`
-    the largest distance, over all entries, between the merged weight and the exact sum, and
-    `delta_error` the relative error (Frobenius) of the change that there is now. `dequantised`
-    counts the quantised layers for which a plain or newly quantised one stands now.
-    """
-
-    names: tuple[str, ...]
-    tensors: int
-    unchanged: float
-    error: float
-    delta_error: float
-    dequantised: int = 0
-
-    def __str__(self) -> str:
-        packed = f"; {self.dequantised} of them were quantised" if self.dequantised else ""
-        return (
-            f"merged {' + '.join(map(repr, self.names))} into {self.tensors} tensors{packed}: "
-            f"rounding left {self.unchanged:.1%} of the changed weights as they were; the change "
-            f"is off by {self.delta_error:.2g} of its size, a weight by {self.error:.2g} at most"
-        )
-
-
-@dataclass
-class _Tally:
-    """The figures of a report, added up tensor by tensor."""
-
-    changed: int = 0
-    swallowed: int = 0
-    error: float = 0.0
-    missed: float = 0.0  # squares of what rounding took or gave, and of the change itself
-    moved: float = 0.0
-
-    def add(self, total: Sum, value: Tensor, dtype: torch.dtype) -> None:
-        """Count one tensor: the exact sum, and what stands for it now, in `dtype`."""
-        value, base = value.to(total.after.dtype), total.before
-        gap, change = value - total.after, total.after - base
-        error = float(gap.abs().max()) if gap.numel() else 0.0
-        if not math.isfinite(error):
-            raise MergeError(
-                f"The merged weight does not fit {dtype}: a value is not finite. Merge into a base "
-                "in float32 or bfloat16."
-            )
-        moved = change != 0
-        self.changed += int(moved.sum())
-        self.swallowed += int((moved & (value == base.to(dtype).to(base.dtype))).sum())
-        self.error = max(self.error, error)
-        self.missed += float(gap.double().square().sum())
-        self.moved += float(change.double().square().sum())
 
 
 def merge(
@@ -171,11 +117,11 @@ def _build(
     entries = [entry for entry in registry.entries.values() if entry.id in adapters]
     layers: list[Swap] = []
     values: list[Swap] = []
-    tally = _Tally()
+    tally = Tally()
     plain = plain_dtype(root)
     # dict.fromkeys: each site once, in order, even where several adapters live on it.
     for path in dict.fromkeys(path for entry in entries for path in entry.paths):
-        layer = root.get_submodule(path)
+        layer = module_at(root, path)
         site = site_of(layer)
         assert site is not None
         own = own_parameters(layer)
@@ -246,7 +192,7 @@ def holders(root: nn.Module, layer: nn.Module) -> list[tuple[nn.Module, str]]:
     """Everywhere in the tree that the layer hangs: its parents, and its name in each."""
     return [
         (parent, leaf)
-        for parent in root.modules()
+        for _, parent in walk(root)
         for leaf, child in parent._modules.items()
         if child is layer
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import weakref
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -14,13 +15,14 @@ from lorakit.core.bank import Bank, stacks
 from lorakit.core.compiled import guard_hooks
 from lorakit.core.registry import Registry
 from lorakit.core.routing import Route
+from lorakit.core.sums import Sums
 from lorakit.core.update import Call, LowRank, Quantised, Update, first_input
 
 SITE = "lora"
 
 
 class Sum(NamedTuple):
-    """A parameter before and after a merge, wide; `packed` replaces a layer that quantises it."""
+    """A parameter before a merge and, wide, after it; `packed` replaces a quantised layer."""
 
     before: Tensor
     after: Tensor
@@ -48,9 +50,9 @@ class Site(nn.Module):
         super().__setstate__(state)
         guard_hooks()  # a pickled model may come to a process that never injected anything
 
-    def put(self, adapter: str, updates: dict[str, Update]) -> None:
+    def put(self, adapter: str, updates: dict[str, Update], *, training: bool) -> None:
         """Add one adapter's updates, by kind, in the order in which they act."""
-        self.add_module(adapter, nn.ModuleDict(updates))
+        self.add_module(adapter, nn.ModuleDict(updates).train(training))
 
     def updates(self, adapter: str) -> dict[str, Update]:
         """The updates of one adapter here, by kind; empty where it has none."""
@@ -99,20 +101,18 @@ class Site(nn.Module):
         return Mixed([Bank(*zip(*own)) for own in banks.values()], alone)
 
     def merge_into(self, layer: nn.Module, adapters: tuple[str, ...]) -> dict[str, Sum]:
-        """The parameters that the adapters change, merged, in a wider dtype."""
+        """The parameters that the adapters change, merged."""
         updates = [update for adapter in adapters for update in self.updates(adapter).values()]
         packed = next(filter(None, (update.packed(layer) for update in updates)), None)
         own: dict[str, Tensor] = dict(own_parameters(layer))
         if packed is not None:
             own["weight"] = packed.matrix(layer)
-        start = {name: _wide(value) for name, value in own.items()}
-        parameters = dict(start)
+        sums = Sums(own)
         for update in updates:
-            update.merge_into(layer, parameters)
+            update.merge_into(layer, sums)
         return {
-            name: Sum(start[name], value, packed if name == "weight" else None)
-            for name, value in parameters.items()
-            if value is not start[name]
+            name: Sum(sums.own[name], value, packed if name == "weight" else None)
+            for name, value in sums.items()
         }
 
 
@@ -131,11 +131,40 @@ def site_of(layer: nn.Module) -> Site | None:
     return site if isinstance(site, Site) else None
 
 
-def in_site(root: nn.Module, path: str) -> bool:
-    """Whether the module at a path is a site, or lies inside one."""
-    parts = path.split(".")
-    ends = (".".join(parts[: place + 1]) for place in range(len(parts)))
-    return any(isinstance(root.get_submodule(end), Site) for end in ends)
+def walk(root: nn.Module, *, repeated: bool = False) -> Iterator[tuple[str, nn.Module]]:
+    """The base's own modules by path, `root` first, in the order of `named_modules`.
+
+    Sites are not entered, so that it takes as long however many adapters there are. A module that
+    hangs in several places is given once, unless `repeated`.
+    """
+    waiting, seen = [("", root)], set()
+    while waiting:
+        path, module = waiting.pop()
+        if not repeated:
+            if id(module) in seen:
+                continue
+            seen.add(id(module))
+        yield path, module
+        before = f"{path}." if path else ""
+        waiting += [
+            (before + name, child)
+            for name, child in reversed(module._modules.items())
+            if child is not None and not isinstance(child, Site)
+        ]
+
+
+def module_at(root: nn.Module, path: str) -> nn.Module:
+    """The module at a path that is known to be there; `get_submodule` takes ten times as long."""
+    module: nn.Module | None = root
+    for name in path.split(".") if path else ():
+        module = module._modules[name]  # type: ignore[union-attr]
+    assert module is not None
+    return module
+
+
+def own_modules(root: nn.Module) -> dict[str, nn.Module]:
+    """The base's own modules inside `root` by path, without those of adapters."""
+    return {path: module for path, module in walk(root) if path}
 
 
 def make_site(layer: nn.Module, registry: Registry, path: str) -> Site:
@@ -147,6 +176,7 @@ def make_site(layer: nn.Module, registry: Registry, path: str) -> Site:
         handle = layer.register_forward_hook(act_on_output, with_kwargs=True)
         object.__setattr__(site, "hook", handle)
         layer.add_module(SITE, site)
+        site.training = layer.training
     return site
 
 
@@ -167,12 +197,19 @@ def bare_copy(module: nn.Module) -> nn.Module:
 
 def own_parameters(layer: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters of the layer itself, by dotted name, without those of sites in it."""
-    found = dict(layer.named_parameters(remove_duplicate=False))
-    inside = [f"{path}." for path, child in layer.named_modules() if isinstance(child, Site)]
-    return {name: p for name, p in found.items() if not name.startswith(tuple(inside))}
+    return dict(_parameters(layer, repeated=True))
 
 
-def _wide(value: Tensor) -> Tensor:
-    """The next wider dtype: a sum is rounded to the base's dtype once, at the end."""
-    detached = value.detach()
-    return detached.float() if detached.dtype.itemsize < 4 else detached.double()
+def base_parameters(root: nn.Module) -> dict[str, nn.Parameter]:
+    """The model's own parameters by name, tied ones once, without those of any adapter."""
+    seen: set[int] = set()
+    # `add` gives None: a parameter is kept where it is met first.
+    return {n: p for n, p in _parameters(root) if not (id(p) in seen or seen.add(id(p)))}
+
+
+def _parameters(root: nn.Module, *, repeated: bool = False) -> Iterator[tuple[str, nn.Parameter]]:
+    for path, module in walk(root, repeated=repeated):
+        before = f"{path}." if path else ""
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                yield before + name, parameter

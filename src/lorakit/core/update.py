@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lorakit.core.errors import UnsupportedError
+from lorakit.core.sums import Sums
 
 Parameters = dict[str, Tensor]
 
@@ -95,8 +96,8 @@ class Update(nn.Module):
         """The layer's output, changed."""
         raise NotImplementedError
 
-    def merge_into(self, layer: nn.Module, parameters: Parameters) -> None:
-        """Change the layer's parameters, wide copies by dotted name, as `act` its output."""
+    def merge_into(self, layer: nn.Module, sums: Sums) -> None:
+        """Change the layer's parameters as `act` changes its output."""
         raise NotImplementedError
 
     def packed(self, layer: nn.Module) -> Quantised | None:
@@ -197,8 +198,8 @@ class LowRank(Update):
         change = self.spread(B) @ A
         if self.anchor is not None:
             A0, B0 = self.anchor
-            change = change - self.spread(B0).to(device, dtype) @ A0.to(device, dtype)
-        return change * self.scale
+            change -= self.spread(B0).to(device, dtype) @ A0.to(device, dtype)
+        return change.mul_(self.scale)
 
     def spread(self, B: Tensor) -> Tensor:
         """B with a row for each output of the layer: zeros for those of other parts."""
@@ -218,10 +219,8 @@ class LowRank(Update):
         dropping = self.dropout and self.training and x.is_floating_point()
         return F.dropout(x, self.dropout) if dropping else x
 
-    def merge_into(self, layer: nn.Module, parameters: Parameters) -> None:
-        weight = parameters["weight"]
-        delta = self.delta(weight.dtype, weight.device)
-        parameters["weight"] = weight + self.geometry.layout(layer, delta)
+    def merge_into(self, layer: nn.Module, sums: Sums) -> None:
+        sums.add("weight", self.geometry.layout(layer, self.delta(*sums.place("weight"))))
 
     def extra_repr(self) -> str:
         *_, out, rank = self.B.shape
@@ -246,10 +245,10 @@ class BiasShift(Update):
             return output + delta
         return output.index_add(0, rows, delta.expand(len(rows), *output.shape[1:]))
 
-    def merge_into(self, layer: nn.Module, parameters: Parameters) -> None:
+    def merge_into(self, layer: nn.Module, sums: Sums) -> None:
         assert isinstance(layer.bias, Tensor)
-        own = layer.bias.detach().to(parameters["bias"].dtype)
-        parameters["bias"] = parameters["bias"] + (self.bias.detach().to(own) - own)
+        own = layer.bias.detach().to(sums.place("bias")[0])
+        sums.add("bias", self.bias.detach().to(own) - own)
 
 
 class Replacement(Update):
@@ -284,9 +283,9 @@ class Replacement(Update):
             )
         return output.index_copy(0, rows, mine.index_select(0, rows))
 
-    def merge_into(self, layer: nn.Module, parameters: Parameters) -> None:
+    def merge_into(self, layer: nn.Module, sums: Sums) -> None:
         for name, value in self.module.named_parameters():
-            parameters[name] = value.detach().to(parameters[name].dtype)
+            sums[name] = value.detach().to(sums.place(name)[0])
 
     def whole(self) -> Parameters:
         return dict(self.module.named_parameters())

@@ -15,9 +15,9 @@ import torch
 from lorakit.analysis.inspect import inspect
 from lorakit.core.activate import use
 from lorakit.core.errors import SaveError
-from lorakit.core.inject import base_parameters
 from lorakit.core.merge import merge, unmerge
 from lorakit.core.registry import root_of
+from lorakit.core.site import base_parameters
 from lorakit.demo import base_folder
 from lorakit.demo.report import Example, Report, write_report
 from lorakit.demo.rows import Row, rows, slot_accuracy

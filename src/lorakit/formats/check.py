@@ -16,7 +16,7 @@ from lorakit.core.errors import (
 )
 from lorakit.core.fingerprint import difference
 from lorakit.core.plan import split_target
-from lorakit.core.site import Site, own_parameters
+from lorakit.core.site import own_parameters, walk
 from lorakit.core.state import AdapterState, digest
 from lorakit.formats.packing import packed
 from lorakit.layers.form import Form
@@ -31,7 +31,7 @@ def check_state(root: nn.Module, state: AdapterState, where: str) -> None:
     Afterwards geometries are those of the layers, and whole tables that equal the base's own are
     dropped. Raises `BaseMismatchError`, or `UnsupportedError` for a layer without a form here.
     """
-    modules = dict(root.named_modules(remove_duplicate=False))
+    modules = dict(walk(root, repeated=True))
     for target, low in state.low_rank.items():
         path = split_target(target)[0]
         layer = _module(modules, path, where)
@@ -96,7 +96,7 @@ def check_not_merged(root: nn.Module, state: AdapterState, where: str) -> None:
 
 def _module(modules: dict[str, nn.Module], path: str, where: str) -> nn.Module:
     module = modules.get(path)
-    if module is None or isinstance(module, Site) or not path:
+    if module is None or not path:
         raise BaseMismatchError(
             f"{where} has tensors for {path!r}, which this model does not have."
             f"{did_you_mean(path, modules)} Load the adapter on the base it was trained on."

@@ -26,13 +26,23 @@ _SAFE = (".safetensors", ".gguf")
 
 @dataclass(frozen=True)
 class Content:
-    """The known files of a folder, or the tensors of a single file, with their metadata."""
+    """The known files of a folder, or the tensors of a single file, with their metadata.
+
+    `source` is all that was read, byte for byte.
+    """
 
     where: str
     files: Mapping[str, bytes] = field(default_factory=dict)
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
-    sha256: str = ""
+    source: tuple[bytes, ...] = ()
+
+    def sha256(self) -> str:
+        """The hash of all that was read."""
+        whole = hashlib.sha256()
+        for part in self.source:
+            whole.update(part)
+        return whole.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -77,8 +87,8 @@ def read_content(place: str | os.PathLike, *, pickles: bool = False) -> Content:
     if peft_config.CONFIG in files:
         if pickles and "adapter_model.bin" in files and "adapter_model.safetensors" not in files:
             inside = _file(path / "adapter_model.bin", pickles)
-            return Content(where, files, inside.tensors, sha256=inside.sha256)
-        return Content(where, files, sha256=_hash(*(files[name] for name in sorted(files))))
+            return Content(where, files, inside.tensors, source=inside.source)
+        return Content(where, files, source=tuple(files[name] for name in sorted(files)))
     file = _only_file(path, pickles)
     alone = _file(file, pickles)
     if MANIFEST in files:  # what stands beside a file of ours proves it as it does a folder
@@ -118,13 +128,9 @@ def _file(path: Path, pickles: bool) -> Content:
         raise AdapterFileError(f"{where} cannot be read: {error}.") from error
     if path.suffix == ".safetensors":
         tensors = read_tensors(data, where)
-        return Content(where, {}, tensors, read_metadata(data), _hash(data))
+        return Content(where, {}, tensors, read_metadata(data), (data,))
     if path.suffix == ".gguf":
         values, tensors = gguf_file.read(data, where)
         told = {key: str(value) for key, value in values.items()}
-        return Content(where, {}, check_tensors(tensors, where), told, _hash(data))
-    return Content(where, {}, check_tensors(read_pickle(data, where), where), {}, _hash(data))
-
-
-def _hash(*parts: bytes) -> str:
-    return hashlib.sha256(b"".join(parts)).hexdigest()
+        return Content(where, {}, check_tensors(tensors, where), told, (data,))
+    return Content(where, {}, check_tensors(read_pickle(data, where), where), {}, (data,))

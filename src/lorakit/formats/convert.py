@@ -16,11 +16,12 @@ from torch import nn
 
 from lorakit.core.errors import PlanError, SaveError, did_you_mean, shortlist
 from lorakit.core.registry import root_of
+from lorakit.core.site import own_modules
 from lorakit.core.state import AdapterState
 from lorakit.formats import FORMATS, manifest
 from lorakit.formats.components import part_of
-from lorakit.formats.content import Options
-from lorakit.formats.load import own_modules, read_adapter
+from lorakit.formats.content import Options, read_content
+from lorakit.formats.load import adapter_in
 from lorakit.formats.packing import packed
 from lorakit.formats.proof import Written, compare, holdable, untold
 from lorakit.formats.save import put_files, summary
@@ -68,7 +69,8 @@ def convert(
         known = [form.name for form in FORMATS]
         raise SaveError(f"to={to!r}; known are {', '.join(known)}.{did_you_mean(to, known)}")
     options = Options(component, alpha, None if enabled is None else tuple(enabled))
-    state = read_adapter(source, model=model, check_base=False, options=options, pickles=True)
+    content = read_content(source, pickles=True)
+    state = adapter_in(content, model=model, check_base=False, options=options)
     plain, dropped = holdable(packed(state), form.name, drop=drop)
     if component is not None:
         plain, others = _only(plain, options)
@@ -87,7 +89,7 @@ def convert(
             to_format=form.name,
             dropped=dropped,
             untold=asked,
-            sha256=state.origin["sha256"],
+            sha256=content.sha256(),
         )
         proofs.append(proof)
         about = {

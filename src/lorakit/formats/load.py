@@ -12,12 +12,12 @@ from torch import nn
 from lorakit.core.errors import AdapterFileError, shortlist
 from lorakit.core.inject import InjectReport, attach, check_addition
 from lorakit.core.registry import STRUCTURE, root_of
-from lorakit.core.site import Site
+from lorakit.core.site import own_modules, own_parameters
 from lorakit.core.state import AdapterState
 from lorakit.formats import FORMATS, peft
 from lorakit.formats.check import check_base, check_not_merged, check_state
 from lorakit.formats.components import fit
-from lorakit.formats.content import Options, read_content
+from lorakit.formats.content import Content, Options, read_content
 from lorakit.formats.manifest import read
 from lorakit.formats.packing import unpack
 from lorakit.layers.quantised import settle
@@ -52,7 +52,8 @@ def load(
         if not trainable:
             for kinds in updates.values():
                 for update in kinds.values():
-                    update.requires_grad_(False)
+                    for parameter in own_parameters(update).values():
+                        parameter.requires_grad_(False)
         settle(root, training=trainable)
         return attach(model, name, updates, method=method)
 
@@ -62,8 +63,16 @@ def read_adapter(
     options: Options | None = None, pickles: bool = False,
 ) -> AdapterState:  # fmt: skip
     """The adapter at a path, as a value; checked against a model if one is given."""
-    chosen = options or Options()
     content = read_content(folder, pickles=pickles)
+    return adapter_in(content, model=model, check_base=check_base, options=options)
+
+
+def adapter_in(
+    content: Content, *, model: nn.Module | None = None, check_base: bool = True,
+    options: Options | None = None,
+) -> AdapterState:  # fmt: skip
+    """The adapter in what was read from a path, as `read_adapter` gives it."""
+    chosen = options or Options()
     where = content.where
     form = next((form for form in FORMATS if form.matches(content)), None)
     if form is None:
@@ -78,9 +87,7 @@ def read_adapter(
     paths = None if root is None else own_modules(root)
     state = form.load(content, paths, chosen)
     part = None if paths is None else fit(state, paths, chosen, where)
-    state.origin |= {
-        "manifest": manifest, "format": form.name, "sha256": content.sha256, "guess": chosen.guess
-    }  # fmt: skip
+    state.origin |= {"manifest": manifest, "format": form.name, "guess": chosen.guess}
     state.base = (manifest or {}).get("base") or state.base
     told = (manifest or {}).get("adapter", {}).get("method")
     if form is peft and told == LoRAFA.name and state.method == LoRA.name:  # the same on disk
@@ -131,13 +138,3 @@ def _check(root: nn.Module, state: AdapterState, where: str, recorded: Any) -> N
 
 
 _check_base = check_base  # `load` and `read_adapter` have a switch of the same name
-
-
-def own_modules(root: nn.Module) -> dict[str, nn.Module]:
-    """The base's own modules by path, without those of adapters."""
-    sites = tuple(f"{p}." for p, m in root.named_modules() if isinstance(m, Site))
-    return {
-        path: module
-        for path, module in root.named_modules()
-        if path and not isinstance(module, Site) and not path.startswith(sites)
-    }

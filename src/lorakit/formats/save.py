@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from lorakit.core.errors import AdapterNameError, SaveError, did_you_mean, shortlist
@@ -17,13 +16,14 @@ from lorakit.core.folder import whole_folder
 from lorakit.core.inject import adapters
 from lorakit.core.registry import root_of
 from lorakit.core.sharded import class_of
+from lorakit.core.site import own_modules
 from lorakit.core.state import AdapterState, capture
 from lorakit.formats import FORMATS, manifest, peft, vera
 from lorakit.formats.content import Options
 from lorakit.formats.files import keeps_from, why_not_replace
-from lorakit.formats.load import own_modules
 from lorakit.formats.packing import described, packed
 from lorakit.formats.proof import compare, holdable, untold
+from lorakit.formats.tensors import is_finite
 from lorakit.methods.vera import VeRA
 
 # The endings of transformers' classes, and PEFT's words for what they are for.
@@ -156,7 +156,7 @@ def summary(state: AdapterState) -> dict[str, Any]:
 
 
 def _check_finite(state: AdapterState, label: str) -> None:
-    broken = [key for key, value in state.tensors().items() if not torch.isfinite(value).all()]
+    broken = [key for key, value in state.tensors().items() if not is_finite(value)]
     if broken:
         raise SaveError(
             f"{label!r} holds values that are not finite, in {shortlist(broken)}: its training "

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lorakit.core.errors import PlanError, UnsupportedError, shortlist
+from lorakit.core.sums import Sums
 from lorakit.core.update import Call, LowRank, Parameters, Update, with_values
 
 
@@ -136,13 +137,11 @@ class Experts(Update):
         mine = type(layer).forward(with_values(layer, changed), *call.args, **call.kwargs)
         return mine if rows is None else output.index_copy(0, rows, mine.index_select(0, rows))
 
-    def merge_into(self, layer: nn.Module, parameters: Parameters) -> None:
+    def merge_into(self, layer: nn.Module, sums: Sums) -> None:
         """Add each change to its parameter."""
         for name, part in self.of.items():
             assert isinstance(part, LowRank)
-            wide = parameters[name]
-            delta = part.delta(wide.dtype, wide.device)
-            parameters[name] = wide + part.geometry.layout(layer, delta)
+            sums.add(name, part.geometry.layout(layer, part.delta(*sums.place(name))))
 
 
 @lru_cache(maxsize=64)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lorakit.core.errors import PlanError
 from lorakit.core.plan import split_target
+from lorakit.core.site import module_at
 from lorakit.core.update import Geometry
 from lorakit.layers import require_geometry
 from lorakit.layers.experts import ExpertsGeometry, expert_parameters
@@ -36,7 +37,7 @@ class Form:
     def of(cls, root: nn.Module, target: str) -> Form:
         """The form of a target, or `UnsupportedError`, or `PlanError` for an unknown part."""
         path, part = split_target(target)
-        layer = root.get_submodule(path)
+        layer = module_at(root, path)
         if expert_parameters(layer):
             experts = ExpertsGeometry.of(layer, target, part)
             count, rows, columns = experts.matrix(layer).shape

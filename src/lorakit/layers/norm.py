@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lorakit.core.sums import Sums
 from lorakit.core.update import Call, Parameters, Update, first_input, with_values
 
 _PLAIN = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
@@ -79,11 +80,10 @@ class NormShift(Update):
         delta = _normalise(layer, x, change).to(output.dtype)
         return output + delta if rows is None else output.index_add(0, rows, delta)
 
-    def merge_into(self, layer: nn.Module, parameters: Parameters) -> None:
+    def merge_into(self, layer: nn.Module, sums: Sums) -> None:
         for name, own in self._own(layer).items():
-            wide = parameters[name]
-            change = getattr(self, name).detach().to(wide) - own.to(wide)
-            parameters[name] = wide + change
+            wide = own.to(sums.place(name)[0])
+            sums.add(name, getattr(self, name).detach().to(wide) - wide)
 
     def whole(self) -> Parameters:
         return {name: getattr(self, name) for name in self.names}

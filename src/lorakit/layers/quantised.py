@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lorakit.core.errors import UnsupportedError
-from lorakit.core.site import bare_copy
+from lorakit.core.site import bare_copy, walk
 from lorakit.layers.linear import LinearGeometry
 
 _FOUR_BIT = "bitsandbytes.nn.modules.Linear4bit"
@@ -26,7 +26,7 @@ def settle(root: nn.Module, *, training: bool) -> None:
     scales are rounded, and from then on no gradient passes. Raises `UnsupportedError` where it has
     and the model is for `training`.
     """
-    layers: dict[str, Any] = {p: m for p, m in root.named_modules() if _name(m) == _FOUR_BIT}
+    layers: dict[str, Any] = {p: m for p, m in walk(root) if _name(m) == _FOUR_BIT}
     done = next((path for path, layer in layers.items() if _is_packed(layer)), None)
     if done is not None and training:
         raise UnsupportedError(

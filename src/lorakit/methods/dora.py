@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from lorakit.core.errors import UnsupportedError
 from lorakit.core.state import LowRankState
-from lorakit.core.update import Call, LowRank, Parameters, first_input
+from lorakit.core.sums import Sums
+from lorakit.core.update import Call, LowRank, first_input
 from lorakit.layers.form import Form
 from lorakit.methods.lora import LoRA
 from lorakit.methods.start import Factors
@@ -89,9 +90,9 @@ class Directed(LowRank):
         square = W.square().sum(1) + 2 * self.scale * both + self.scale**2 * own
         return square.clamp_min(0).sqrt().clamp_min(_TINY)
 
-    def merge_into(self, layer: nn.Module, parameters: Parameters) -> None:
-        weight = parameters["weight"]
+    def merge_into(self, layer: nn.Module, sums: Sums) -> None:
+        weight = sums["weight"]
         W = self.geometry.matrix(layer).detach().to(weight.dtype)
         moved = W + self.delta(weight.dtype, weight.device)
         share = self.magnitude.detach().to(weight) / moved.norm(dim=1).clamp_min(_TINY)
-        parameters["weight"] = weight + self.geometry.layout(layer, moved * share[:, None] - W)
+        sums.add("weight", self.geometry.layout(layer, moved * share[:, None] - W))

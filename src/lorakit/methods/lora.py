@@ -18,7 +18,7 @@ from lorakit.core.errors import PlanError, UnsupportedError, did_you_mean, short
 from lorakit.core.inject import find_layers
 from lorakit.core.patterns import matches
 from lorakit.core.plan import check_rank, means, split_target
-from lorakit.core.site import bare_copy, in_site, own_parameters
+from lorakit.core.site import bare_copy, own_modules, own_parameters
 from lorakit.core.state import AdapterState, LowRankState, scale_of
 from lorakit.core.update import BiasShift, LowRank, Replacement, Rows, Update
 from lorakit.layers import is_quantised
@@ -212,10 +212,10 @@ class LoRA:
             return []
         everywhere = self.bias == "all"
         found = []
-        for path, module in root.named_modules() if everywhere else layers.items():
+        for path, module in own_modules(root).items() if everywhere else layers.items():
             # A module that is trained in full has its bias trained with it.
             whole = [*extras, *(p for p, layer in layers.items() if is_norm(layer))]
-            if any(f"{path}.".startswith(f"{other}.") for other in whole) or in_site(root, path):
+            if any(f"{path}.".startswith(f"{other}.") for other in whole):
                 continue
             if isinstance(getattr(module, "bias", None), nn.Parameter):
                 check_biased(module, path)
@@ -275,7 +275,7 @@ def check_biased(module: nn.Module, path: str) -> None:
 
 def find_extras(root: nn.Module, patterns: tuple[str, ...]) -> list[str]:
     """The modules that the patterns mean, outermost first, or `PlanError` for one without any."""
-    modules = {path: m for path, m in root.named_modules() if path and not in_site(root, path)}
+    modules = own_modules(root)
     found: list[str] = []
     for pattern in patterns:
         hits = [path for path in modules if matches(pattern, path)]

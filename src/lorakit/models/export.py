@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from lorakit.core.activate import use
 from lorakit.core.errors import MergeError
 from lorakit.core.folder import whole_folder
-from lorakit.core.merge import MergeReport, holders, merged, plain_dtype
+from lorakit.core.merge import holders, merged, plain_dtype
 from lorakit.core.registry import require_registry, root_of
 from lorakit.core.site import Site
 from lorakit.core.state import capture, digest
+from lorakit.core.tally import MergeReport
 from lorakit.core.update import Quantised
 from lorakit.formats.check import MERGED
 from lorakit.formats.packing import packed

@@ -10,7 +10,7 @@ from lorakit.core.errors import PlanError, did_you_mean, shortlist
 from lorakit.core.patterns import is_glob, matches
 from lorakit.core.plan import Plan, Rank, assign_ranks, split_target
 from lorakit.core.registry import root_of
-from lorakit.core.site import Site
+from lorakit.core.site import own_modules
 from lorakit.layers import adaptable, require_geometry
 from lorakit.layers.experts import expert_parameters
 from lorakit.layers.form import Form, check_parts
@@ -34,7 +34,7 @@ def plan(model: nn.Module, targets: Targets = "all-linear", rank: Rank = 8) -> P
     nearest names.
     """
     root = root_of(model)
-    modules = _modules(root)
+    modules = own_modules(root)
     roles = roles_of(root)
     known = words(roles, linear_paths(root))
     chosen: set[str] = set()
@@ -51,18 +51,6 @@ def plan(model: nn.Module, targets: Targets = "all-linear", rank: Rank = 8) -> P
             Form.of(root, target)
     found = assign_ranks(ordered, rank, known)
     return Plan({target: 1 if target in norms else own for target, own in found.items()})
-
-
-def _modules(root: nn.Module) -> dict[str, nn.Module]:
-    """Every module of the model by path, without those that belong to adapters."""
-    found: dict[str, nn.Module] = {}
-    sites: tuple[str, ...] = ()
-    for path, module in root.named_modules():
-        if isinstance(module, Site):
-            sites += (f"{path}.",)
-        elif path and not path.startswith(sites):
-            found[path] = module
-    return found
 
 
 def _meant(

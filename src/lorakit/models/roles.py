@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from torch import nn
 
+from lorakit.core.site import walk
 from lorakit.layers import MATRICES, geometry_of
 from lorakit.layers.experts import expert_parameters
 from lorakit.layers.fused import slices_of
@@ -63,16 +64,14 @@ def roles_of(model: nn.Module) -> dict[str, list[str]]:
     heads = head_paths(model)
     tokens = _token_embeddings(model)
     found: dict[str, list[str]] = {}
-    for path, layer in model.named_modules():
+    for path, layer in walk(model):
         if path in heads:
             role = "head" if geometry_of(layer) is not None else None
         else:
             role = "embed" if path in tokens else _role(path, layer)
         if role is not None:
             found.setdefault(role, []).append(path)
-    experts = [
-        f"{path}:{name}" for path, m in model.named_modules() for name in expert_parameters(m)
-    ]
+    experts = [f"{path}:{name}" for path, m in walk(model) for name in expert_parameters(m)]
     if experts:
         found["expert"] = experts
     for path in [*found.get("qkv", ()), *found.get("gate_up", ())]:
@@ -84,12 +83,12 @@ def roles_of(model: nn.Module) -> dict[str, list[str]]:
 def linear_paths(model: nn.Module) -> list[str]:
     """Every linear layer but the output head."""
     heads = head_paths(model)
-    return [path for path, m in model.named_modules() if is_linear(m) and path not in heads]
+    return [path for path, m in walk(model) if is_linear(m) and path not in heads]
 
 
 def head_paths(model: nn.Module) -> set[str]:
     """The layers after the base: what makes vocabulary or class scores of its last states."""
-    paths = {id(module): path for path, module in model.named_modules()}
+    paths = {id(module): path for path, module in walk(model)}
     found: set[str] = set()
     output = getattr(model, "get_output_embeddings", lambda: None)()
     if output is not None and id(output) in paths:
@@ -97,7 +96,7 @@ def head_paths(model: nn.Module) -> set[str]:
     base = getattr(model, getattr(model, "base_model_prefix", "") or "", None)
     if isinstance(base, nn.Module) and base is not model:
         inside = {id(module) for module in base.modules()}
-        found.update(path for path, m in model.named_modules() if id(m) not in inside)
+        found.update(path for path, m in walk(model) if id(m) not in inside)
     found.discard("")
     return found
 
@@ -153,7 +152,7 @@ def _mlp_role(leaf: str, columns: int, rows: int) -> str | None:
 
 def _token_embeddings(model: nn.Module) -> set[str]:
     """The tables that token ids are looked up in; without a hint from the model, every table."""
-    tables = {path: m for path, m in model.named_modules() if isinstance(m, nn.Embedding)}
+    tables = {path: m for path, m in walk(model) if isinstance(m, nn.Embedding)}
     try:
         tokens = getattr(model, "get_input_embeddings", lambda: None)()
     except NotImplementedError:  # transformers' answer for most models of images
