@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -184,6 +185,31 @@ def test_decoding_starts_from_the_same_cache_in_every_round():
     step()
     step()
     assert lengths == [0, *range(8, 16), *range(8, 16)]
+
+
+def test_a_models_folder_can_be_measured(tmp_path):
+    make(TINY, torch.float32).save_pretrained(tmp_path / "own")
+    cases = kinds.with_model(kinds.KINDS["train"], [*CASES, CASES[0]], str(tmp_path / "own"))
+    assert [case.goal for case in cases] == [None, None]
+    assert "own, 2 x 8" in str(cases[0])
+    row = train.measure(cases[0], rounds=2, ways=["floor", "lorakit"])
+    assert row.met is None
+    assert row.values["lorakit"].wall > 0
+    with pytest.raises(PlanError, match="bases of its own"):
+        kinds.with_model(kinds.KINDS["lifecycle"], [], str(tmp_path / "own"))
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system has no affinity")
+def test_the_process_keeps_to_some_cores():
+    before = os.sched_getaffinity(0)
+    try:
+        timing.keep_to(f"{min(before)}-{min(before)}")
+        assert os.sched_getaffinity(0) == {min(before)}
+        for wrong in ("9999", "one", ""):
+            with pytest.raises(PlanError, match="Expected some"):
+                timing.keep_to(wrong)
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def test_the_command_measures_and_explains(monkeypatch, capsys):

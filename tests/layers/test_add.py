@@ -159,6 +159,34 @@ def test_nothing_of_the_size_of_the_input_is_kept():
     assert kept(0.1) == kept(0.0)
 
 
+@MANY
+@pytest.mark.parametrize("method", [lk.LoRA, lk.DoRA])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_in_float32_gradients_are_those_of_float32(method, mixed):
+    """The option: on a bfloat16 base the adapter's own arithmetic is not rounded to it."""
+    torch.manual_seed(0)
+    errors = []
+    for in_float32 in (False, True):
+        layer = nn.Linear(64, 48).to(torch.bfloat16)
+        model = nn.Sequential(layer)
+        torch.manual_seed(1)
+        lk.inject(model, {"0": 4}, method=method(in_float32=in_float32))
+        randomise(model, "default", scale=0.5)
+        update = layer.lora.a0.low_rank
+        x = torch.randn(40, 3, 64).to(torch.bfloat16)
+        dy = torch.randn(40, 3, 48).to(torch.bfloat16)
+        with lk.use(model, per_sample=["default"] * 40) if mixed else lk.use(model, "default"):
+            model(x).backward(dy)
+        h = update.scale * (x.double() @ update.A.detach().double().T)
+        exact = dy.double().flatten(0, 1).T @ h.flatten(0, 1)
+        if method is lk.DoRA:  # in proportion: the magnitude is a factor of each row
+            with torch.no_grad():
+                share = update.magnitude.double() / update.norm(layer).double()
+            exact = share[:, None] * exact
+        errors.append(float((update.B.grad.double() - exact).norm() / exact.norm()))
+    assert errors[1] < 1e-4 < errors[0] if method is lk.LoRA else errors[1] < errors[0]
+
+
 @pytest.mark.parametrize("tokens", ["few tokens"], indirect=True)
 def test_few_tokens_are_multiplied_in_float32():
     """On a bfloat16 base the update is rounded once, when it is added."""

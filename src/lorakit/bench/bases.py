@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+from lorakit.models.load import DTYPES, load_base
+
+__all__ = ["DTYPES", "Shape", "batch", "make"]
 
 
 @dataclass(frozen=True)
@@ -20,8 +23,11 @@ class Shape:
     rows: int = 8
     length: int = 128
     vocabulary: int = 1024
+    folder: str = ""  # a causal language model's, which then decides all but rows and length
 
     def __str__(self) -> str:
+        if self.folder:
+            return f"{Path(self.folder).name}, {self.rows} x {self.length}"
         return (
             f"{self.kind}-like, d {self.width}, {self.layers} layers, {self.rows} x {self.length}"
         )
@@ -33,6 +39,10 @@ def make(shape: Shape, dtype: torch.dtype, device: str = "cpu") -> Any:
 
     tf: Any = transformers  # its configs take their fields by name, in dictionaries too
     torch.manual_seed(0)
+    if shape.folder:
+        model = load_base(shape.folder, "causal").model
+        model.config.use_cache = False
+        return model.to(device=device, dtype=dtype).train()
     heads = max(1, shape.width // 64)
     common = {
         "vocab_size": shape.vocabulary, "hidden_size": shape.width,
@@ -57,5 +67,6 @@ def batch(shape: Shape, model: Any, *, seed: int = 0) -> dict[str, torch.Tensor]
     """Random tokens, and themselves as labels."""
     numbers = torch.Generator().manual_seed(seed)
     size = (shape.rows, shape.length)
-    ids = torch.randint(shape.vocabulary, size, generator=numbers).to(model.device)
+    top = model.config.get_text_config().vocab_size
+    ids = torch.randint(top, size, generator=numbers).to(model.device)
     return {"input_ids": ids, "labels": ids}

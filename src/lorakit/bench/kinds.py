@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from lorakit.bench import infer, lifecycle, memory, mixed, modes, peak, train
 from lorakit.bench.table import Row
+from lorakit.core.errors import PlanError
+from lorakit.models.load import check_folder
 
 
 class Kind(Protocol):
@@ -28,6 +31,19 @@ KINDS: dict[str, Kind] = {  # type: ignore[assignment]
     "train": train, "modes": modes, "memory": memory, "peak": peak, "infer": infer, "mixed": mixed,
     "lifecycle": lifecycle,
 }  # fmt: skip
+
+
+def with_model(kind: Kind, cases: Sequence[Any], folder: str) -> list[Any]:
+    """The cases with the model of a folder in the place of their own, without goals.
+
+    Raises `PlanError` for the lifecycle, which has bases of its own.
+    """
+    if kind is KINDS["lifecycle"]:
+        raise PlanError("lifecycle has bases of its own. Leave --model out, or name another kind.")
+    check_folder(folder)
+    shapes = [replace(case.shape, folder=folder) for case in cases]
+    made = [replace(case, shape=s, goal=None) for case, s in zip(cases, shapes)]
+    return list({str(case): case for case in made}.values())
 
 
 def measure(

@@ -87,7 +87,10 @@ def as_json(tables: Mapping[str, Sequence[Row]], device: str) -> dict[str, Any]:
 
 def _plain(value: Ratio | Amount) -> dict[str, float | str]:
     if isinstance(value, Ratio):
-        return {"median": value.middle, "low": value.low, "high": value.high}
+        return {
+            "median": value.middle, "low": value.low, "high": value.high,
+            **({} if value.wall is None else {"median_by_wall_time": value.wall}),
+        }  # fmt: skip
     return {"value": value.number, "unit": value.unit}
 
 

@@ -7,12 +7,15 @@ time; on a GPU it is the time between two events of its stream.
 from __future__ import annotations
 
 import gc
+import os
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+
+from lorakit.core.errors import PlanError
 
 Step = Callable[[], object]
 
@@ -37,6 +40,7 @@ class Ratio:
     middle: float
     low: float
     high: float
+    wall: float | None = None  # the middle by wall time
 
     def __str__(self) -> str:
         return f"{self.middle:.2f} ({self.low:.2f} to {self.high:.2f})"
@@ -95,8 +99,27 @@ def _time(step: Step, device: str) -> tuple[float, float]:
 
 def ratio(way: Timing, floor: Timing) -> Ratio:
     """How many times as long as the floor the way takes, paired round by round."""
-    pairs = [mine / other for mine, other in zip(way.seconds, floor.seconds)]
+    pairs = _pairs(way.seconds, floor.seconds)
+    walls = _pairs(way.wall, floor.wall)
+    wall = statistics.median(walls) if walls else None
     if len(pairs) < 2:
-        return Ratio(pairs[0], pairs[0], pairs[0])
+        return Ratio(pairs[0], pairs[0], pairs[0], wall)
     low, middle, high = statistics.quantiles(pairs, n=4)
-    return Ratio(middle, low, high)
+    return Ratio(middle, low, high, wall)
+
+
+def _pairs(mine: Sequence[float], other: Sequence[float]) -> list[float]:
+    return [one / two for one, two in zip(mine, other)]
+
+
+def keep_to(cores: str) -> None:
+    """Let this process run on some cores alone, such as "0,2-3"; `PlanError` where that fails."""
+    try:
+        ends = [part.split("-") for part in cores.split(",")]
+        spans = [range(int(own[0]), int(own[-1]) + 1) for own in ends]
+        os.sched_setaffinity(0, {core for span in spans for core in span})
+    except (ValueError, OSError, AttributeError) as error:
+        here = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else "not known"
+        raise PlanError(
+            f"--cores {cores}: {error}. Expected some of this machine's, as in 0,2-3: {here}."
+        ) from error

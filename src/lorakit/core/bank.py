@@ -125,7 +125,8 @@ class Bank:
         rows = x if groups.take is None else x.index_select(0, groups.take)
         inside = rows.reshape(len(rows) // groups.size, -1, rows.shape[-1])
         few = max(_FEW_EACH, FEW // len(inside))
-        dtype = wide(x.dtype) if inside.shape[1] <= few else x.dtype
+        widened = inside.shape[1] <= few or any(update.in_float32 for update in self.updates)
+        dtype = wide(x.dtype) if widened else x.dtype
         A, Bt = self._stacked(dtype)
         if groups.which is not None:
             A, Bt = A.index_select(0, groups.which), Bt.index_select(0, groups.which)

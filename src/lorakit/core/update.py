@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lorakit.core.errors import UnsupportedError
+from lorakit.core.free import wide
 from lorakit.core.sums import Sums
 
 Parameters = dict[str, Tensor]
@@ -142,6 +143,7 @@ class LowRank(Update):
     def __init__(
         self, geometry: Geometry, A: Tensor, B: Tensor, *, alpha: float, scale: float,
         rows: Rows | None = None, anchor: tuple[Tensor, Tensor] | None = None, dropout: float = 0.0,
+        in_float32: bool = False,
     ):  # fmt: skip
         super().__init__()
         self.register_buffer("A0", anchor[0] if anchor else None, persistent=False)
@@ -156,6 +158,7 @@ class LowRank(Update):
         self.alpha = alpha
         self.scale = scale
         self.dropout = dropout
+        self.in_float32 = in_float32  # multiply in float32 where the base has two bytes a number
         self.siblings: Any = None  # updates that may take the same input: see layers/shared.py
 
     @property
@@ -185,6 +188,8 @@ class LowRank(Update):
 
     def product(self, layer: nn.Module, x: Tensor) -> Tensor:
         """What the low-rank change of the weight makes of x."""
+        if self.in_float32 and x.is_floating_point():
+            x = x.to(wide(x.dtype))
         A, B = self.factors()
         made = self.geometry.product(layer, x, A, self.spread(B), self.scale)
         if self.anchor is None:

@@ -26,17 +26,17 @@ def add_product(layer: nn.Module, x: Tensor, y: Tensor, update: LowRank) -> Tens
         return None
     A, B = update.factors()
     dropping = update.dropout and update.training
-    if x.numel() <= FEW * x.shape[-1] and not dropping:
-        return _add_few(x, y, A, update.spread(B), update.scale)
+    if update.in_float32 or (x.numel() <= FEW * x.shape[-1] and not dropping):
+        return _add_wide(update.drop(x), y, A, update.spread(B), update.scale)
     h = project(update, x, A)
     return AddUp.apply(y, h, update.spread(B), update.scale)
 
 
-def _add_few(x: Tensor, y: Tensor, A: Tensor, B: Tensor, scale: float) -> Tensor:
-    """The same for a few tokens, where calls count and not bytes: native operations in float32.
+def _add_wide(x: Tensor, y: Tensor, A: Tensor, B: Tensor, scale: float) -> Tensor:
+    """The same by native operations in float32, rounded once: where asked for, and for few tokens.
 
-    A product of a few rows in two bytes a number takes ten times as long to begin as one in
-    float32, in which the factors are kept anyway.
+    There calls count and not bytes: a product of a few rows in two bytes a number takes ten times
+    as long to begin as one in float32, in which the factors are kept anyway.
     """
     dtype = wide(x.dtype)
     if A.dtype != dtype:

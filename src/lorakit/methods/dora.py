@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lorakit.core.errors import UnsupportedError
+from lorakit.core.free import wide
 from lorakit.core.state import LowRankState
 from lorakit.core.sums import Sums
 from lorakit.core.update import Call, LowRank, first_input
@@ -62,6 +63,7 @@ class Directed(LowRank):
         dropped = self.drop(x)
         if dropped is not x:
             base = type(layer).forward(layer, dropped)  # the layer alone: its hooks do not run
+        base = base.to(wide(base.dtype)) if self.in_float32 else base
         bias = getattr(layer, "bias", None)
         if bias is not None:
             base = base - self.geometry.per_output(layer, bias.detach())

@@ -54,7 +54,9 @@ class LoRA:
     the biases of the adapted layers ("lora_only") or of all layers ("all"). `extras` names modules
     that are trained in full and kept in the adapter, such as a new head. `init` is how A and B
     start: "default" (A at random, B zero), "pissa", "olora", or one of `lk.EVA`, `lk.LoRAGA` and
-    `lk.LoftQ`, which take data or weights. `dtype` is what the trained parameters are kept in.
+    `lk.LoftQ`, which take data or weights. `dtype` is what the trained parameters are kept in. On a
+    base in bfloat16 or float16 `in_float32` multiplies in float32 all the same, as PEFT does: it
+    costs time and memory, and buys gradients of 5e-7 instead of 3e-3 relative accuracy.
     """
 
     alpha: float | Mapping[str, float] = 16.0
@@ -64,6 +66,7 @@ class LoRA:
     extras: tuple[str, ...] = ()
     init: str | Initialiser = DEFAULT
     dtype: torch.dtype = torch.float32
+    in_float32: bool = False
 
     name: ClassVar[str] = "lora"
 
@@ -192,6 +195,7 @@ class LoRA:
                 form.width,
             ),
             "anchor": factors.anchor,
+            "in_float32": self.in_float32,
         }
 
     def _alpha(self, path: str) -> float:

@@ -52,6 +52,9 @@ class LoraOptions(Part):
     )
     init_rows: Whole = Field(default=64, description="training rows that eva and lora-ga look at")
     dropout: Share = Field(default=0.0, description="dropout on the input of A")
+    in_float32: bool = Field(
+        default=False, description="multiply in float32 on a base in bf16 or fp16, as PEFT does"
+    )
     rslora: bool = Field(default=False, description="scale by alpha / sqrt(r) instead")
     bias: Literal["none", "lora_only", "all"] = Field(
         default="none", description="biases trained as well"

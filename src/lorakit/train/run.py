@@ -128,7 +128,7 @@ def prepare(
     padding = tokenizer.pad_token_id
     method = method_named(recipe.lora.method)(
         alpha=recipe.lora.alpha, dropout=recipe.lora.dropout, rslora=recipe.lora.rslora,
-        bias=recipe.lora.bias, extras=tuple(extras),
+        bias=recipe.lora.bias, extras=tuple(extras), in_float32=recipe.lora.in_float32,
         init=initialiser(recipe, task, base.model, data[0], padding),
     )  # fmt: skip
     chosen = plan(base.model, targets=recipe.lora.targets, rank=recipe.lora.rank)
