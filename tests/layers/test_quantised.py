@@ -313,3 +313,18 @@ def test_a_model_of_nothing_but_quantised_layers_keeps_its_dtype(how):
     lk.merge(model)
     if how == "nf4":  # the others do not know what they were made from
         assert torch.allclose(model(x), expected, atol=0.05)
+
+
+def test_a_refused_adapter_leaves_bitsandbytes_settings_as_they_were(monkeypatch):
+    packed = build("llama", quantised="nf4")
+    layer = packed.model.layers[0].self_attn.q_proj
+    layer.support_avx512bf16_for_cpu = True  # as bitsandbytes itself sets it on such a CPU
+
+    def refused(*given, **named):
+        assert not layer.support_avx512bf16_for_cpu
+        raise lk.LorakitError("no")
+
+    monkeypatch.setattr("lorakit.methods.inject.attach", refused)
+    with pytest.raises(lk.LorakitError, match="no"):
+        lk.inject(packed, lk.plan(packed, "q", 2))
+    assert layer.support_avx512bf16_for_cpu

@@ -20,7 +20,7 @@ from lorakit.formats.components import fit
 from lorakit.formats.content import Content, Options, read_content
 from lorakit.formats.manifest import read
 from lorakit.formats.packing import unpack
-from lorakit.layers.quantised import settle
+from lorakit.layers.quantised import settled
 from lorakit.methods import LoRA, LoRAFA, method_named
 
 
@@ -54,8 +54,8 @@ def load(
                 for update in kinds.values():
                     for parameter in own_parameters(update).values():
                         parameter.requires_grad_(False)
-        settle(root, training=trainable)
-        return attach(model, name, updates, method=method)
+        with settled(root, training=trainable):
+            return attach(model, name, updates, method=method)
 
 
 def read_adapter(

@@ -7,6 +7,8 @@ The libraries are imported only where a layer of theirs is there already.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -35,6 +37,20 @@ def settle(root: nn.Module, *, training: bool) -> None:
         )
     for layer in layers.values():
         layer.support_avx512bf16_for_cpu = False
+
+
+@contextmanager
+def settled(root: nn.Module, *, training: bool) -> Iterator[None]:
+    """`settle`, taken back if the block raises."""
+    kinds: list[Any] = [m for _, m in walk(root) if _name(m) == _FOUR_BIT]
+    before = [(layer, layer.support_avx512bf16_for_cpu) for layer in kinds]
+    settle(root, training=training)
+    try:
+        yield
+    except BaseException:
+        for layer, packs in before:
+            layer.support_avx512bf16_for_cpu = packs
+        raise
 
 
 def _is_packed(layer: Any) -> bool:

@@ -10,7 +10,7 @@ from torch import nn
 from lorakit.core.errors import PlanError
 from lorakit.core.inject import InjectReport, attach, check_addition
 from lorakit.core.registry import STRUCTURE, root_of
-from lorakit.layers.quantised import settle
+from lorakit.layers.quantised import settled
 from lorakit.methods.lora import DEFAULT, LoRA
 
 
@@ -33,7 +33,7 @@ def inject(
     with STRUCTURE:
         check_addition(model, name)
         updates = chosen.updates(root_of(model), plan)
-        settle(root_of(model), training=True)
         # Batches and weights that the start was found from are not kept with the adapter.
         kept = replace(chosen, init=DEFAULT)
-        return attach(model, name, updates, method=kept)
+        with settled(root_of(model), training=True):
+            return attach(model, name, updates, method=kept)
