@@ -198,4 +198,4 @@ def test_a_merge_is_the_rounded_sum_and_its_report_counts_every_weight(dtype):
     assert report.unchanged == (moved & (value == base)).sum().item() / moved.sum().item()
     assert report.error == gap.abs().max().item()
     ratio = (gap.double().square().sum() / change.double().square().sum()).sqrt().item()
-    assert report.delta_error == pytest.approx(ratio, rel=1e-12)
+    assert report.delta_error == pytest.approx(ratio, rel=1e-5)

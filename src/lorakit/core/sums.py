@@ -7,6 +7,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+# Numbers that are looked at together on a CPU, so that they and what is made of them stay in its
+# cache (and float32 counts them exactly).
+PIECE = 1 << 16
+
 
 class Sums(dict[str, Tensor]):
     """What a merge makes of a layer's parameters, by dotted name, in the next wider dtype.
@@ -32,5 +36,12 @@ class Sums(dict[str, Tensor]):
         """Add a change, which is used up, in the dtype of the sum."""
         value = self[name] if name in self else self.own[name]
         # In the memory of the change, unless that would turn the weight round.
-        alike = change.stride() == value.stride()
-        self[name] = change.add_(value) if alike else self[name] + change
+        if change.stride() != value.stride():
+            self[name] = self[name] + change
+        elif change.device.type != "cpu" or not change.is_contiguous():
+            self[name] = change.add_(value)
+        else:
+            # In pieces: to add another dtype makes a copy first, which is to stay in the cache.
+            for part, own in zip(change.view(-1).split(PIECE), value.reshape(-1).split(PIECE)):
+                part.add_(own)
+            self[name] = change

@@ -27,7 +27,7 @@ def add_product(layer: nn.Module, x: Tensor, y: Tensor, update: LowRank) -> Tens
     A, B = update.factors()
     dropping = update.dropout and update.training
     if update.in_float32 or (x.numel() <= FEW * x.shape[-1] and not dropping):
-        return _add_wide(update.drop(x), y, A, update.spread(B), update.scale)
+        return _add_wide(update.drop(x) if dropping else x, y, A, update.spread(B), update.scale)
     h = project(update, x, A)
     return AddUp.apply(y, h, update.spread(B), update.scale)
 
