@@ -19,8 +19,8 @@ class MergeReport:
 
     `unchanged` is the share of entries with a delta that rounding left at the base's value, `error`
     the largest distance, over all entries, between the merged weight and the exact sum, and
-    `delta_error` the relative error (Frobenius, to five digits) of the change there is. `dequantised`
-    counts the quantised layers for which a plain or newly quantised one stands now.
+    `delta_error` the relative error (Frobenius, to five digits) of the change that there is now.
+    `dequantised` counts the quantised layers for which a plain or newly quantised one stands now.
     """
 
     names: tuple[str, ...]
