@@ -143,6 +143,16 @@ def test_tables_json_and_picture(tmp_path):
     assert data["machine"].startswith(table.platform.machine())
 
 
+def test_a_missed_goal_is_explained():
+    values = {"lorakit": timing.Ratio(1.2, 1.1, 1.3)}
+    rows = [table.Row("x", values, 1.1, 1.2), table.Row("y", values, 1.3, 1.2)]
+    assert table.table("time", rows, "noise.").endswith("\n\nNot reached, and why: noise.")
+    assert "Not reached" not in table.table("time", rows[1:], "noise.")
+    for kind in kinds.KINDS.values():
+        assert kind.TITLE
+        assert kind.WHY.endswith(".")
+
+
 def test_a_goal_is_met_by_the_figure_that_is_shown():
     values = {"lorakit": timing.Ratio(1.0949, 1.0, 1.2)}
     assert table.Row("x", values, 1.09, 1.0949).met

@@ -133,6 +133,23 @@ def test_models_answer_as_without_banks(family, dtype, monkeypatch):
     assert (found - expected).abs().max() <= bound * expected.abs().max().clamp(min=1)
 
 
+def test_each_of_64_tenants_in_one_batch_is_answered_alone():
+    torch.manual_seed(0)
+    model = build("llama").eval()
+    names = [f"tenant {number}" for number in range(64)]
+    for number, name in enumerate(names):
+        lk.inject(model, lk.plan(model, "all-linear", 1 + number % 3), name=name)
+        randomise(model, name, seed=number)
+    batch = inputs(model, rows=64)
+    with torch.no_grad():
+        with lk.use(model, per_sample=names):
+            mixed = model(**batch).logits
+        for row, name in enumerate(names):
+            with lk.use(model, name):
+                alone = model(**{key: value[row : row + 1] for key, value in batch.items()}).logits
+            torch.testing.assert_close(mixed[row], alone[0], rtol=1e-4, atol=1e-5)
+
+
 def test_parts_of_fused_layers_stack(monkeypatch):
     torch.manual_seed(0)
     model = build("gpt2").eval()

@@ -134,6 +134,32 @@ def test_curves_are_those_of_the_plain_form(monkeypatch):
     assert max(abs(a - b) / b for a, b in zip(*curves)) < 1e-5
 
 
+def test_curves_in_bfloat16_differ_less_than_those_of_seeds(monkeypatch):
+    def curve(seed: int) -> torch.Tensor:
+        torch.manual_seed(seed)
+        model = build("llama", dtype=torch.bfloat16)
+        torch.manual_seed(seed)
+        lk.inject(model, lk.plan(model, "all-linear", 3), method=lk.LoRA(alpha=6))
+        trained = [p for p in model.train().parameters() if p.requires_grad]
+        optimizer, batch = torch.optim.AdamW(trained, lr=1e-3), inputs(model, rows=4)
+        losses = []
+        for _ in range(60):
+            loss = model(**batch, labels=batch["input_ids"]).loss
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            losses.append(loss.item())
+        return torch.tensor(losses)
+
+    fast = curve(0)
+    plainly(monkeypatch)
+    plain, other = curve(0), curve(1)
+    start, end = fast[0], fast[-1]
+    assert end < start - 0.05
+    spread = ((plain - plain[0]) - (other - other[0])).abs().mean()  # as losses fall
+    assert (fast - plain).abs().mean() < spread
+
+
 @MANY
 def test_nothing_of_the_size_of_the_input_is_kept():
     def kept(dropout: float) -> int:

@@ -14,9 +14,13 @@ from lorakit.models.load import check_folder
 
 
 class Kind(Protocol):
-    """One file each beside this one: a title, cases with goals, and how a case is measured."""
+    """One file each beside this one: a title, cases with goals, and how a case is measured.
+
+    `WHY` says what stands between the rows whose goal is not reached and the goal.
+    """
 
     TITLE: str
+    WHY: str
 
     def cases(self) -> Sequence[Any]:
         """The rows of the table, in order; `str` of each says what it is."""

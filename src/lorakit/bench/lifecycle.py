@@ -7,6 +7,12 @@ from lorakit.bench.stages import STAGES, Case
 from lorakit.bench.table import Row
 
 TITLE = "stages of an adapter's life, in CPU time"
+WHY = (  # a goal is not reached
+    "load: `load_file` maps the file and reads none of it, and sha256 alone takes longer. "
+    "Merge: PEFT adds in place and in the base's dtype, which is why its base is another one "
+    "afterwards; here the sum is made in a wider dtype, the base's own weights are kept, and "
+    "the report counts every weight."
+)
 
 
 def cases() -> list[Case]:

@@ -15,6 +15,10 @@ from lorakit.bench.train import FLOOR, Case
 from lorakit.bench.ways import available, make_step
 
 TITLE = "kept for the backward pass, above the frozen model; goals are shares of PEFT's"
+WHY = (  # a goal is not reached
+    "dropout 0: what is kept are the layers' inputs, which every weight's gradient needs; "
+    "PEFT in the base's dtype keeps as much."
+)
 COMPARED = ["floor", "lorakit", "PEFT", "PEFT, base's dtype", "full"]
 
 

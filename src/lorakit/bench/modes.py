@@ -23,6 +23,10 @@ from lorakit.core.registry import root_of
 from lorakit.models.checkpointing import checkpoint_blocks
 
 TITLE = "time of a step that is compiled, over the frozen model; or checkpointed, over it likewise"
+WHY = (  # a goal is not reached
+    "compiled: the compiled frozen model, without an optimiser, is at the figure of its own "
+    "column, and five ways to write the update make no difference beyond noise."
+)
 COMPARED = ["floor", "lorakit", "PEFT", "PEFT, base's dtype", "full"]
 
 

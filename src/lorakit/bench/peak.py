@@ -21,6 +21,9 @@ from lorakit.bench.train import Case
 from lorakit.bench.ways import Choice, available, make_step
 
 TITLE = "peak memory of a training step, above model and optimiser; goals are shares of PEFT's"
+WHY = (  # a goal is not reached
+    "the logits are made in chunks; the rest are the layers' own activations."
+)
 COMPARED = ["floor", "lorakit", "PEFT", "PEFT, base's dtype", "full"]
 _MEMORY = "[memory]"  # the profiler's name for memory that is taken or given back
 

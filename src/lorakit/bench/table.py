@@ -56,8 +56,11 @@ def machine(device: str = "cpu") -> str:
     )
 
 
-def table(title: str, rows: Sequence[Row]) -> str:
-    """The rows in Markdown: a column for each way, then the goal, what was reached, and if so."""
+def table(title: str, rows: Sequence[Row], why: str = "") -> str:
+    """The rows in Markdown: a column for each way, then the goal, what was reached, and if so.
+
+    Where some row does not reach its goal, `why` stands below.
+    """
     names = list(dict.fromkeys(name for row in rows for name in row.values))
     head = [title, *names, "goal", "reached", "met"]
     lines = [head, ["---"] * len(head)]
@@ -65,7 +68,9 @@ def table(title: str, rows: Sequence[Row]) -> str:
         cells = [str(row.values.get(name, "")) for name in names]
         goal = ["" if value is None else f"{value:.2f}" for value in (row.goal, row.reached)]
         lines.append([row.case, *cells, *goal, {True: "yes", False: "no", None: ""}[row.met]])
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    text = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    missed = why and any(row.met is False for row in rows)
+    return f"{text}\n\nNot reached, and why: {why}" if missed else text
 
 
 def as_json(tables: Mapping[str, Sequence[Row]], device: str) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def command(
     }
     if picture is not None:
         draw(KINDS[kind].TITLE, tables[kind], Path(picture).expanduser())
-    texts = [table(KINDS[name].TITLE, rows) for name, rows in tables.items()]
+    texts = [table(KINDS[name].TITLE, rows, KINDS[name].WHY) for name, rows in tables.items()]
     show("\n\n".join([machine(device), *texts]), to_json(tables, device), as_json=as_json)
 
 
