@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,19 +32,31 @@ def cases() -> list[Case]:
 def measure(
     case: Case, *, rounds: int = 1, device: str = "cpu", ways: list[str] | None = None
 ) -> Row:
-    """A case: each way alone, for one step after one that warms up; `rounds` change nothing."""
+    """A case; `rounds` change nothing."""
     del rounds
+    kept = one_by_one(case, ways or COMPARED, device, lambda step: saved_bytes(step, step.model))
+    above = {name: own - kept[FLOOR] for name, own in kept.items() if name != FLOOR}
+    return as_row(str(case), above, case.goal)
+
+
+def one_by_one(
+    case: Case, ways: list[str], device: str, count: Callable[[Any], int]
+) -> dict[str, int]:
+    """Bytes of each way alone, as `count` finds them in a step after one that warms up."""
     base = make(case.shape, DTYPES[case.precision], device)
     given = batch(case.shape, base)
-    kept = {}
-    for name in available(ways or COMPARED):
+    found = {}
+    for name in available(ways):
         step = make_step(name, base, case.choice, given)
         step()
-        kept[name] = saved_bytes(step, step.model)
-    above = {name: own - kept[FLOOR] for name, own in kept.items() if name != FLOOR}
-    share = above["lorakit"] / above["PEFT"] if "PEFT" in above else None
-    shown = {name: Amount(own / 2**20, "MB") for name, own in above.items()}
-    return Row(str(case), shown, case.goal, share)
+        found[name] = count(step)
+    return found
+
+
+def as_row(case: str, found: dict[str, int], goal: float | None) -> Row:
+    """The row of some bytes; what is to reach the goal is our share of PEFT's."""
+    share = found["lorakit"] / found["PEFT"] if "PEFT" in found else None
+    return Row(case, {n: Amount(own / 2**20, "MB") for n, own in found.items()}, goal, share)
 
 
 def saved_bytes(step: Callable[[], object], model: torch.nn.Module) -> int:

@@ -15,10 +15,11 @@ from typing import Any
 import torch
 from torch.autograd.profiler import profile
 
-from lorakit.bench.bases import DTYPES, Shape, batch, make
-from lorakit.bench.table import Amount, Row
+from lorakit.bench.bases import Shape
+from lorakit.bench.memory import as_row, one_by_one
+from lorakit.bench.table import Row
 from lorakit.bench.train import Case
-from lorakit.bench.ways import Choice, available, make_step
+from lorakit.bench.ways import Choice
 
 TITLE = "peak memory of a training step, above model and optimiser; goals are shares of PEFT's"
 WHY = (  # a goal is not reached
@@ -41,18 +42,10 @@ def cases() -> list[Case]:
 def measure(
     case: Case, *, rounds: int = 1, device: str = "cpu", ways: list[str] | None = None
 ) -> Row:
-    """A case: each way alone, for one step after one that warms up; `rounds` change nothing."""
+    """A case; `rounds` change nothing."""
     del rounds
-    base = make(case.shape, DTYPES[case.precision], device)
-    given = batch(case.shape, base)
-    found = {}
-    for name in available(ways or COMPARED):
-        step = make_step(name, base, case.choice, given)
-        step()
-        found[name] = peak_bytes(step, device)
-    share = found["lorakit"] / found["PEFT"] if "PEFT" in found else None
-    shown = {name: Amount(own / 2**20, "MB") for name, own in found.items()}
-    return Row(f"{case}, vocabulary {case.shape.vocabulary}", shown, case.goal, share)
+    found = one_by_one(case, ways or COMPARED, device, lambda step: peak_bytes(step, device))
+    return as_row(f"{case}, vocabulary {case.shape.vocabulary}", found, case.goal)
 
 
 def peak_bytes(step: Callable[[], object], device: str = "cpu") -> int:
