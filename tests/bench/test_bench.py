@@ -138,6 +138,10 @@ def test_tables_json_and_picture(tmp_path):
     assert kept[0].reached < 1.01  # x and h in both
     assert kept[1].reached < 0.5  # PEFT casts x up, and masks it
     assert "MB" in table.table(memory.TITLE, kept)
+    assert table.picture(memory.TITLE, kept, tmp_path / "kept.png").stat().st_size > 1000
+    odd = [table.Row("x", {"a": table.Amount(1, "ms"), "b": table.Amount(1, "MB")})]
+    with pytest.raises(PlanError, match="do not compare"):
+        table.picture("x", odd, tmp_path / "odd.png")
     data = json.loads(json.dumps(table.as_json({"train": rows, "memory": kept}, "cpu")))
     assert [len(own) for own in data["tables"].values()] == [2, 2]
     assert data["machine"].startswith(table.platform.machine())

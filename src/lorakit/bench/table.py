@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 
 from lorakit.bench.timing import Ratio
+from lorakit.core.errors import PlanError
 from lorakit.formats.manifest import versions
 
 Bars = dict[str, Ratio]
@@ -100,12 +101,18 @@ def _plain(value: Ratio | Amount) -> dict[str, float | str]:
 
 
 def picture(title: str, rows: Sequence[Row], place: Path) -> Path:
-    """A bar for each way and case, with its quartiles; where these are ratios, a line at 1."""
+    """A bar for each way and case, with its quartiles; where these are ratios, a line at 1.
+
+    Raises `PlanError` where the figures are in several units.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
+    units = {getattr(value, "unit", "") for row in rows for value in row.values.values()}
+    if len(units) > 1:
+        raise PlanError(f"Bars in {', '.join(sorted(units))} do not compare. Leave --picture out.")
     names = list(dict.fromkeys(n for row in rows for n in row.values if n != "floor again"))
     figure, axes = pyplot.subplots(figsize=(9, 1.2 + 0.85 * len(rows)), layout="constrained")
     colours = ("#1f4e9c", "#c44e52", "#e1a3a5", "#9a9a9a", "#55a868", "#8172b2")
@@ -123,7 +130,7 @@ def picture(title: str, rows: Sequence[Row], place: Path) -> Path:
     axes.set_yticks(range(len(rows)), [_short(row.case) for row in rows], fontsize=8)
     axes.invert_yaxis()
     axes.set_xlim(0, None)  # bars are compared by their lengths
-    axes.set_xlabel(title)
+    axes.set_xlabel(", ".join(filter(None, [title, *units])))
     axes.legend(fontsize=8, frameon=False)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
