@@ -282,7 +282,8 @@ def _problem(path: str, problem: Any) -> str:
         return f"{message}."
     got = repr(problem["input"])
     shown = got if len(got) <= 60 else got[:57] + "..."
-    return f"{path} is {shown}: {message[:1].lower() + message[1:]}.{_about(path)}"
+    end = "" if message.endswith((".", "?")) else "."
+    return f"{path} is {shown}: {message[:1].lower() + message[1:]}{end}{_about(path)}"
 
 
 def _about(path: str) -> str:
