@@ -13,6 +13,7 @@ import lorakit as lk
 from families import build, inputs, randomise
 from lorakit.core import bank
 from lorakit.core.bank import group
+from lorakit.core.errors import RoutingError
 from lorakit.core.update import LowRank
 
 CPU = torch.device("cpu")
@@ -178,6 +179,14 @@ def test_a_step_within_the_block_is_seen():
         after = model(x)
         base = F.linear(x, model[0].weight, model[0].bias)
     torch.testing.assert_close(after - base, 2 * (before - base))
+
+
+def test_no_rows_are_no_work():
+    model = layer_with([2, 2])
+    with lk.use(model, per_sample=["0", "1"]):
+        assert model(torch.randn(0, 12)).shape == (0, 9)
+        with pytest.raises(RoutingError, match="3 rows"):
+            model(torch.randn(3, 12))
 
 
 def test_dropout_is_drawn_for_each_adapter_by_itself():

@@ -84,6 +84,8 @@ class Site(nn.Module):
             return output
         first = first_input(call)
         count, device = first.shape[0], first.device
+        if count == 0:  # an expert that no token was sent to
+            return output
         indices = route.indices(count, device, self.path)
         for bank in here.banks:
             if bank.dropping or torch.compiler.is_compiling():
