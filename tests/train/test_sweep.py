@@ -120,6 +120,22 @@ def test_others_go_in_turn_over_one_base(
         assert files[0].read_bytes() == files[1].read_bytes()
 
 
+def test_runs_with_other_labels_have_bases_of_their_own(recipe_for, tmp_path):
+    """Fewer rows may know fewer labels, and then the head is another one."""
+    recipe_for("classification")  # writes the rows
+    file = tmp_path / "train.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    third = [{**row, "label": "third" if n > 40 else row["label"]} for n, row in enumerate(rows)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in third))
+    recipe = swept(
+        recipe_for, tmp_path, {"data.train_rows": [40, 48]}, "classification", train__steps=3
+    )
+    outcomes = sweep(recipe, quiet=True)
+    assert "their labels are others" in (tmp_path / "all" / "log.txt").read_text()
+    for number, (own, (_, one)) in enumerate(zip(outcomes, expand(recipe), strict=True)):
+        close(alone(one, tmp_path / f"alone {number}"), own.folder, 0.0)
+
+
 def test_a_pass_takes_as_many_parts_as_its_tokens_allow(recipe_for, tmp_path, monkeypatch):
     monkeypatch.setattr(together, "_PASS", 400)  # two batches of 4 x 48
     counts: list[int] = []

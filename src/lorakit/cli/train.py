@@ -57,13 +57,7 @@ def _sweep(chosen: Recipe, *, as_json: bool, **options: bool) -> None:
 
     outcomes = sweep(chosen, **options)
     text = f"{table(outcomes)}\nruns: {chosen.output}, with sweep.json and loss.png of all"
-    data = [
-        {
-            "settings": own.settings, "folder": own.folder, "error": own.error,
-            "metrics": own.result.metrics if own.result else None,
-        }
-        for own in outcomes
-    ]  # fmt: skip
+    data = [own.told() | {"folder": own.folder} for own in outcomes]
     show(text, data, as_json=as_json)
     failed = [own for own in outcomes if own.error]
     if failed:

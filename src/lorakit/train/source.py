@@ -51,20 +51,16 @@ class Shared(Source):
 
     The base is the same model each time, as a new load would have left it. What no checkpoint has
     weights for, such as a new head, is drawn at each load, by the run's own seed: there a second
-    base is loaded, and given back when these values are copied.
+    base is loaded, and given back when these values are copied. A run that asks for another base,
+    such as one with other labels, gets that, which then is the one.
     """
 
     def __init__(self) -> None:
         self.read: dict[str, Rows] = {}
         self.ids: dict[tuple[int, Any], Encoded] = {}
         self.loaded: Base | None = None
+        self.asked: Any = None
         self.draws = False
-
-    @property
-    def model(self) -> Any:
-        """The model that all runs share."""
-        assert self.loaded is not None
-        return self.loaded.model
 
     def rows(self, recipe: Recipe) -> Rows:
         """The rows of a recipe, which do not depend on its seed unless some are held out."""
@@ -84,13 +80,14 @@ class Shared(Source):
     def base(self, *args: Any, **options: Any) -> Base:
         """The one base."""
         before = torch.get_rng_state()
-        if self.loaded is None:
+        if self.loaded is None or self.asked != (args, options):
+            self.asked = (args, options)
             self.loaded = super().base(*args, **options)
             self.draws = not torch.equal(before, torch.get_rng_state())
         elif self.draws:
             other = super().base(*args, **options)
             for path in self.loaded.fresh:
-                mine = own_parameters(self.model.get_submodule(path))
+                mine = own_parameters(self.loaded.model.get_submodule(path))
                 with torch.no_grad():
                     for name, value in own_parameters(other.model.get_submodule(path)).items():
                         mine[name].copy_(value)

@@ -54,6 +54,13 @@ class Outcome:
     result: Result | None
     error: str | None = None
 
+    def told(self) -> dict[str, Any]:
+        """All of it for a file: the folder by its name."""
+        return {
+            "settings": self.settings, "folder": self.folder.name, "error": self.error,
+            "metrics": self.result.metrics if self.result else None,
+        }  # fmt: skip
+
 
 def sweep(
     recipe: Recipe, *, resume: bool = False, force: bool = False, quiet: bool = False
@@ -91,12 +98,11 @@ def _group(
     if why is None and len(recipes) > 1:
         named = [(recipe, f"{NAME} {number}") for number, recipe in enumerate(recipes)]
         ready = [prepare(recipe, name=name, **given) for recipe, name in named]
-        parts = [_first_batch(own) for own in ready]
-        why = together.why_not(source.model, ready[0].task.kind, ready[0].padding, parts)
+        why = _not_beside(ready)
         if why is None:
             return _side_by_side(ready, quiet=quiet)
         for own in ready:
-            remove(source.model, own.name)
+            remove(own.base.model, own.name)
     if why:
         log.info("%d runs one after the other over one base: %s", len(recipes), why)
     ended: list[Result | Exception] = []
@@ -109,8 +115,17 @@ def _group(
         except LorakitError as error:
             log.warning("%s: %s", Path(recipe.output).name, error)
             ended.append(error)
-        remove(source.model, ready_one.name)
+        remove(ready_one.base.model, ready_one.name)
     return ended
+
+
+def _not_beside(ready: list[Prepared]) -> str | None:
+    """Why prepared runs cannot share their passes."""
+    first = ready[0]
+    if any(own.base is not first.base for own in ready):
+        return "their labels are others, and so are their bases"
+    parts = [_first_batch(own) for own in ready]
+    return together.why_not(first.base.model, first.task.kind, first.padding, parts)
 
 
 def _side_by_side(ready: list[Prepared], *, quiet: bool) -> list[Result | Exception]:
@@ -204,13 +219,7 @@ def _outcome(settings: dict[str, Any], recipe: Recipe, ended: Result | Exception
 def _write(folder: Path, outcomes: list[Outcome]) -> None:
     """The table and the picture of all runs."""
     folder.mkdir(parents=True, exist_ok=True)
-    content = [
-        {
-            "settings": own.settings, "folder": own.folder.name, "error": own.error,
-            "metrics": own.result.metrics if own.result else None,
-        }
-        for own in outcomes
-    ]  # fmt: skip
+    content = [own.told() for own in outcomes]
     write_whole(folder / FILE, (json.dumps(content, indent=2) + "\n").encode())
     curves = {own.folder.name: read_events(own.folder / EVENTS) for own in outcomes}
     plot_losses(curves, folder / "loss.png")
