@@ -1,0 +1,1 @@
+"""The metrics of benchmarks: one file each, pure functions of answers and references."""

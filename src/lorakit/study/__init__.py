@@ -1,0 +1,1 @@
+"""Studies: a question, cells that answer it, and a report with intervals."""
