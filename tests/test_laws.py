@@ -154,6 +154,8 @@ def snapshot(model) -> dict:
         "objects": {name: id(p) for name, p in model.named_parameters()},
         "hooks": {name: len(m._forward_hooks) for name, m in model.named_modules()},
         "kwargs hooks": {n: len(m._forward_hooks_with_kwargs) for n, m in model.named_modules()},
+        "hooks before": {name: len(m._forward_pre_hooks) for name, m in model.named_modules()},
+        "forwards": [name for name, m in model.named_modules() if "forward" in m.__dict__],
         "trained": {name: p.requires_grad for name, p in model.named_parameters()},
         "adapters": lk.adapters(model),
         "attributes": sorted(model.__dict__),

@@ -12,14 +12,25 @@ __version__ = "0.1.0"
 
 # Public name -> the module that defines it. Sorted; a test keeps it complete.
 _PUBLIC = {
+    "BitFit": "methods.bitfit",
     "DoRA": "methods.dora",
     "EVA": "methods.eva",
+    "Full": "methods.full",
+    "Houlsby": "methods.bottleneck",
+    "IA3": "methods.ia3",
     "LoRA": "methods.lora",
     "LoRAFA": "methods.lora_fa",
     "LoRAGA": "methods.lora_ga",
     "LoftQ": "methods.loftq",
     "LorakitError": "core.errors",
+    "NormTuning": "methods.full",
+    "Parallel": "methods.parallel",
+    "Pfeiffer": "methods.bottleneck",
     "Plan": "core.plan",
+    "PrefixTuning": "methods.prefix",
+    "Probe": "methods.full",
+    "PromptTuning": "methods.prompt",
+    "Top": "methods.full",
     "VeRA": "methods.vera",
     "activate": "core.activate",
     "adapters": "core.inject",
@@ -60,13 +71,24 @@ if TYPE_CHECKING:
     from lorakit.formats.convert import convert as convert
     from lorakit.formats.load import load as load
     from lorakit.formats.save import save as save
+    from lorakit.methods.bitfit import BitFit as BitFit
+    from lorakit.methods.bottleneck import Houlsby as Houlsby
+    from lorakit.methods.bottleneck import Pfeiffer as Pfeiffer
     from lorakit.methods.dora import DoRA as DoRA
     from lorakit.methods.eva import EVA as EVA
+    from lorakit.methods.full import Full as Full
+    from lorakit.methods.full import NormTuning as NormTuning
+    from lorakit.methods.full import Probe as Probe
+    from lorakit.methods.full import Top as Top
+    from lorakit.methods.ia3 import IA3 as IA3
     from lorakit.methods.inject import inject as inject
     from lorakit.methods.loftq import LoftQ as LoftQ
     from lorakit.methods.lora import LoRA as LoRA
     from lorakit.methods.lora_fa import LoRAFA as LoRAFA
     from lorakit.methods.lora_ga import LoRAGA as LoRAGA
+    from lorakit.methods.parallel import Parallel as Parallel
+    from lorakit.methods.prefix import PrefixTuning as PrefixTuning
+    from lorakit.methods.prompt import PromptTuning as PromptTuning
     from lorakit.methods.vera import VeRA as VeRA
     from lorakit.models.export import export_merged as export_merged
     from lorakit.models.extract import extract as extract

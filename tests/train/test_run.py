@@ -135,10 +135,10 @@ def test_a_run_that_died_resumes_to_the_same_bits(death, recipe_for, tmp_path, m
 @pytest.mark.parametrize(
     "changes",
     [
-        {"lora__method": "dora"},
-        {"lora__method": "lora-fa", "train__lora_plus": 8},
+        {"method": "dora"},
+        {"method": "lora-fa", "train__lora_plus": 8},
         {"lora__init": "pissa", "lora__targets": ["attention", "norms"]},
-        {"lora__method": "dora", "lora__init": "olora", "lora__rslora": True},
+        {"method": "dora", "lora__init": "olora", "lora__rslora": True},
     ],
     ids=["dora", "lora-fa and lora+", "pissa and norms", "dora, olora, rslora"],
 )

@@ -47,7 +47,7 @@ FIELDS = [
     ("text", "llama", {"train.seed": [0, 1], "train.batch_size": [2, 3]}, {"train__accumulate": 2}),
     ("completion", "llama", {"train.steps": [5, 9], "train.accumulate": [1, 2]}, {}),
     ("classification", "llama", {"train.seed": [3, 4]}, {"train__lr": 2e-3}),
-    ("completion", "llama", {"train.seed": [0, 1]}, {"lora__method": "dora"}),
+    ("completion", "llama", {"train.seed": [0, 1]}, {"method": "dora"}),
     ("completion", "llama", {"train.seed": [0, 1]}, {"train__epochs": 1.0, "train__steps": None}),
 ]
 

@@ -131,7 +131,7 @@ def attach(model: nn.Module, name: str, updates: Updates, *, method: Any) -> Inj
         _freeze(own, registry)
         for path, layer in layers.items():
             site = make_site(layer, registry, path)
-            site.put(entry.id, updates[path], training=layer.training)
+            site.put(layer, entry.id, updates[path], training=layer.training)
         registry.entries[fold(label)] = entry
         if first:
             registry.active = Route((entry.id,))

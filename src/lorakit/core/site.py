@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import weakref
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ from lorakit.core.compiled import guard_hooks
 from lorakit.core.registry import Registry
 from lorakit.core.routing import Route
 from lorakit.core.sums import Sums
-from lorakit.core.update import Call, LowRank, Quantised, Update, first_input
+from lorakit.core.update import Call, Inputs, LowRank, Quantised, Update, first_input
 
 SITE = "lora"
 
@@ -40,6 +41,7 @@ class Site(nn.Module):
     """All updates that live on one layer: a child for each adapter, named by its internal id."""
 
     hook: RemovableHandle
+    early: RemovableHandle | None  # the hook before the layer's call, where an update needs one
 
     def __init__(self, registry: Registry, path: str):
         super().__init__()
@@ -50,9 +52,39 @@ class Site(nn.Module):
         super().__setstate__(state)
         guard_hooks()  # a pickled model may come to a process that never injected anything
 
-    def put(self, adapter: str, updates: dict[str, Update], *, training: bool) -> None:
+    def put(
+        self, layer: nn.Module, adapter: str, updates: dict[str, Update], *, training: bool
+    ) -> None:  # fmt: skip
         """Add one adapter's updates, by kind, in the order in which they act."""
         self.add_module(adapter, nn.ModuleDict(updates).train(training))
+        if self.early is None and any(update.prepares for update in updates.values()):
+            handle = layer.register_forward_pre_hook(act_on_inputs, with_kwargs=True)
+            object.__setattr__(self, "early", handle)
+        if any(update.replaces for update in updates.values()) and "forward" not in layer.__dict__:
+            layer.__dict__["forward"] = functools.partial(run_unless_replaced, layer)
+
+    def prepare(self, layer: nn.Module, args: tuple, kwargs: dict) -> Inputs:
+        """What the layer is to be called with."""
+        if self.registry.merged is not None:
+            return args, kwargs
+        route = self.registry.route()
+        if route.rows is None:
+            acting: dict[str, Tensor | None] = dict.fromkeys(route.ids)
+        else:
+            first = next(v for v in (*args, *kwargs.values()) if isinstance(v, Tensor))
+            acting = {**route.indices(first.shape[0], first.device, self.path)}
+        for adapter, rows in acting.items():
+            for update in self.updates(adapter).values():
+                if update.prepares:
+                    args, kwargs = update.prepare(layer, args, kwargs, rows)
+        return args, kwargs
+
+    def is_replaced(self, layer: nn.Module) -> bool:
+        """Whether what the layer itself would give is of no use to anyone."""
+        if self.registry.merged is not None or len(layer._forward_hooks) > 1:
+            return False
+        route = self.registry.route()
+        return any(u.replaces for own in route.ids for u in self.updates(own).values())
 
     def updates(self, adapter: str) -> dict[str, Update]:
         """The updates of one adapter here, by kind; empty where it has none."""
@@ -134,6 +166,18 @@ def act_on_output(layer: nn.Module, args: tuple, kwargs: dict, output: Any) -> A
     return layer._modules[SITE].act(layer, args, kwargs, output)  # type: ignore[union-attr]
 
 
+def act_on_inputs(layer: nn.Module, args: tuple, kwargs: dict) -> Inputs:
+    """The hook before the call of layers that have an update which changes what they get."""
+    return layer._modules[SITE].prepare(layer, args, kwargs)  # type: ignore[union-attr,operator]
+
+
+def run_unless_replaced(layer: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    """The forward of layers that an update can answer for, which then need not run themselves."""
+    if layer._modules[SITE].is_replaced(layer):  # type: ignore[union-attr,operator]
+        return None
+    return type(layer).forward(layer, *args, **kwargs)
+
+
 def site_of(layer: nn.Module) -> Site | None:
     """The layer's site, or None."""
     site = layer._modules.get(SITE)
@@ -184,6 +228,7 @@ def make_site(layer: nn.Module, registry: Registry, path: str) -> Site:
         site = Site(registry, path)
         handle = layer.register_forward_hook(act_on_output, with_kwargs=True)
         object.__setattr__(site, "hook", handle)
+        object.__setattr__(site, "early", None)
         layer.add_module(SITE, site)
         site.training = layer.training
     return site
@@ -193,11 +238,16 @@ def drop_site(layer: nn.Module) -> None:
     """Take the site and its hook off the layer."""
     site = layer._modules.pop(SITE)
     site.hook.remove()  # type: ignore[union-attr]
+    if site.early is not None:  # type: ignore[union-attr]
+        site.early.remove()  # type: ignore[union-attr]
+    forward = layer.__dict__.get("forward")
+    if isinstance(forward, functools.partial) and forward.func is run_unless_replaced:
+        del layer.__dict__["forward"]
 
 
-def bare_copy(module: nn.Module) -> nn.Module:
-    """A deep copy of `module` without any adapters that live in it."""
-    bare = copy.deepcopy(module)
+def bare_copy(module: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
+    """A deep copy of `module` without any adapters that live in it; `memo` as in deepcopy."""
+    bare = copy.deepcopy(module, memo)
     for child in list(bare.modules()):
         if SITE in child._modules and site_of(child) is not None:
             drop_site(child)

@@ -15,7 +15,8 @@ from lorakit.core.errors import AdapterFileError, shortlist
 from lorakit.core.registry import require_registry, root_of
 from lorakit.core.sharded import gathered
 from lorakit.core.site import site_of
-from lorakit.core.update import BiasShift, LowRank, Update
+from lorakit.core.update import LowRank, Update
+from lorakit.core.whole import BiasShift
 
 _ANCHOR = ("A0", "B0")  # the buffers of an update's anchor
 
@@ -57,13 +58,16 @@ class LowRankState:
 class AdapterState:
     """An adapter as formats read and write it, by targets: paths in the base model, or parts.
 
-    `biases` holds whole biases by module path, `extras` whole parameters by module path and name.
+    `biases` holds whole biases by module path, `extras` whole parameters by module path and name,
+    `parameters` what methods that are not low-rank add, by target and name, with their `options`.
     `base` is what is known of the base model, `origin` what only the format it came from can say.
     """
 
     low_rank: dict[str, LowRankState]
     biases: dict[str, Tensor] = field(default_factory=dict)
     extras: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    parameters: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
     method: str = "lora"
     rslora: bool = False
     dropout: float = 0.0
@@ -81,7 +85,7 @@ class AdapterState:
             if update.vectors is not None:
                 found[f"{path} d"], found[f"{path} b"] = update.vectors
         found.update({f"{path} bias": value for path, value in self.biases.items()})
-        for path, values in self.extras.items():
+        for path, values in (*self.extras.items(), *self.parameters.items()):
             found.update({f"{path} {name}": value for name, value in values.items()})
         return found
 
@@ -111,8 +115,9 @@ def capture(model: nn.Module, name: str) -> AdapterState:
     root = root_of(model)
     method = entry.method
     state = AdapterState(
-        {}, method=method.name, rslora=method.rslora, dropout=method.dropout, bias=method.bias
-    )
+        {}, method=method.name, rslora=method.rslora, dropout=method.dropout, bias=method.bias,
+        options=method.options(),
+    )  # fmt: skip
     shared: dict[int, torch.UntypedStorage] = {}
     for path, update in _updates(model, name):
         _capture(state, path, root.get_submodule(path), update, shared)
@@ -140,13 +145,15 @@ def _capture(
     elif isinstance(update, BiasShift):
         state.biases[path] = _copy(update.bias)
     else:
-        state.extras[path] = {name: _copy(value) for name, value in update.whole().items()}
+        kept = state.extras if update.own else state.parameters
+        values = {name: _copy(value) for name, value in update.whole().items()}
+        kept.setdefault(update.target(path), {}).update(values)
 
 
 def trained_parameters(model: nn.Module, name: str) -> Iterator[tuple[str, nn.Parameter]]:
     """The parameters of one adapter on the model, by the names of `AdapterState.tensors`."""
     for path, update in _updates(model, name):
-        for part, parameter in update.named_parameters():
+        for part, parameter in update.named_parameters(remove_duplicate=False):
             yield f"{update.target(path)} {part.removeprefix('module.')}", parameter
 
 

@@ -7,18 +7,18 @@ the layer's dtype at use, so that the base's activations are never cast up.
 
 from __future__ import annotations
 
-import copy
+import inspect
 from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lorakit.core.errors import UnsupportedError
 from lorakit.core.free import wide
 from lorakit.core.sums import Sums
 
 Parameters = dict[str, Tensor]
+Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 class Call(NamedTuple):
@@ -87,11 +87,27 @@ def first_input(call: Call) -> Tensor:
     return call.args[0] if call.args else next(iter(call.kwargs.values()))
 
 
+def by_name(layer: nn.Module, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """What a layer got, by the names of its parameters: all of it can be passed by keyword."""
+    bound = inspect.signature(type(layer).forward).bind(layer, *args, **kwargs)
+    kinds = {name: parameter.kind for name, parameter in bound.signature.parameters.items()}
+    found: dict[str, Any] = {}
+    for name, value in list(bound.arguments.items())[1:]:
+        found.update(value if kinds[name] is inspect.Parameter.VAR_KEYWORD else {name: value})
+    return found
+
+
 class Update(nn.Module):
     """What one adapter does at one layer. `rows` are the rows of the batch it acts on, or all."""
 
     replaces = False  # whether it answers for the layer, so that nothing else can add to it
     reads_output = False  # whether it needs what the layer gave, before others changed it in place
+    prepares = False  # whether it changes what the layer gets
+    own = True  # whether its parameters stand for the layer's own; else they are new ones
+
+    def prepare(self, layer: nn.Module, args: tuple, kwargs: dict, rows: Tensor | None) -> Inputs:
+        """What the layer is to be called with, where `prepares` says that it is something else."""
+        raise NotImplementedError
 
     def act(self, layer: nn.Module, call: Call, output: Tensor, rows: Tensor | None) -> Tensor:
         """The layer's output, changed."""
@@ -114,8 +130,8 @@ class Update(nn.Module):
         return [self]
 
     def whole(self) -> Parameters:
-        """The parameters that stand for the layer's own, by dotted name, as files keep them."""
-        raise NotImplementedError
+        """Its parameters by dotted name, as files keep them."""
+        return dict(self.named_parameters())
 
 
 class Rows(NamedTuple):
@@ -231,82 +247,3 @@ class LowRank(Update):
         *_, out, rank = self.B.shape
         part = f"part={self.part}, " if self.part else ""
         return f"{part}in={self.A.shape[-1]}, out={out}, rank={rank}, scale={self.scale:g}"
-
-
-class BiasShift(Update):
-    """A trained bias: `bias` (out,) stands in the place of the layer's own.
-
-    A bias is the last thing a layer adds, so its change can be added to the output.
-    """
-
-    def __init__(self, bias: Tensor):
-        super().__init__()
-        self.bias = nn.Parameter(bias)
-
-    def act(self, layer: nn.Module, call: Call, output: Tensor, rows: Tensor | None) -> Tensor:
-        assert isinstance(layer.bias, Tensor)
-        delta = (self.bias - layer.bias.detach()).to(output.dtype)
-        if rows is None:
-            return output + delta
-        return output.index_add(0, rows, delta.expand(len(rows), *output.shape[1:]))
-
-    def merge_into(self, layer: nn.Module, sums: Sums) -> None:
-        assert isinstance(layer.bias, Tensor)
-        own = layer.bias.detach().to(sums.place("bias")[0])
-        sums.add("bias", self.bias.detach().to(own) - own)
-
-
-class Replacement(Update):
-    """A fully trained copy of a module, such as a new head, that answers in the module's place."""
-
-    replaces = True
-
-    def __init__(self, copied: nn.Module, dtype: torch.dtype | None = torch.float32):
-        super().__init__()
-        self.module = copied
-        named = self.module.named_parameters(remove_duplicate=False)
-        self.dtypes = {name: value.dtype for name, value in named}
-        for parameter in self.module.parameters():
-            parameter.requires_grad_(True)
-            if dtype is not None and parameter.is_floating_point():
-                parameter.data = parameter.data.to(dtype)
-
-    def act(self, layer: nn.Module, call: Call, output: Any, rows: Tensor | None) -> Any:
-        args, kwargs, _ = call
-        named = self.module.named_parameters(remove_duplicate=False)
-        cast = {name: value.to(self.dtypes[name]) for name, value in named}
-        if torch.compiler.is_compiling():  # one thread traces, and a shell it cannot trace
-            mine = torch.func.functional_call(self.module, cast, args, kwargs)
-        else:
-            mine = with_values(self.module, cast)(*args, **kwargs)
-        if rows is None:
-            return mine
-        if not isinstance(mine, Tensor):
-            raise UnsupportedError(
-                f"{type(layer).__name__} returns {type(mine).__name__}, so rows of a mixed batch "
-                "cannot be told apart in it. Call the model once for each adapter."
-            )
-        return output.index_copy(0, rows, mine.index_select(0, rows))
-
-    def merge_into(self, layer: nn.Module, sums: Sums) -> None:
-        for name, value in self.module.named_parameters():
-            sums[name] = value.detach().to(sums.place(name)[0])
-
-    def whole(self) -> Parameters:
-        return dict(self.module.named_parameters())
-
-
-def with_values(module: nn.Module, values: Parameters, prefix: str = "") -> nn.Module:
-    """A shell of the module in which other tensors stand for its parameters.
-
-    `torch.func.functional_call` would swap them in the module itself for the length of the call,
-    and two threads that do so at once leave it with the wrong ones.
-    """
-    shell = copy.copy(module)
-    own = {name: values.get(prefix + name, value) for name, value in module._parameters.items()}
-    inner = {
-        name: child if child is None else with_values(child, values, f"{prefix}{name}.")
-        for name, child in module._modules.items()
-    }
-    shell.__dict__.update(_parameters=own, _modules=inner)
-    return shell

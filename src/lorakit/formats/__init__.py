@@ -11,6 +11,7 @@ from lorakit.formats import (
     kohya,
     litgpt,
     loralib,
+    own,
     peft,
     torchtune,
     vera,
@@ -18,5 +19,5 @@ from lorakit.formats import (
 )
 
 FORMATS: tuple[ModuleType, ...] = (
-    vera, peft, gguf, kohya, diffusers, torchtune, litgpt, loralib, cloneofsimo, vllm
+    own, vera, peft, gguf, kohya, diffusers, torchtune, litgpt, loralib, cloneofsimo, vllm
 )  # fmt: skip

@@ -20,7 +20,7 @@ from lorakit.core.site import own_parameters, walk
 from lorakit.core.state import AdapterState, digest
 from lorakit.formats.packing import packed
 from lorakit.layers.form import Form
-from lorakit.methods.lora import check_biased
+from lorakit.methods.whole import check_biased
 
 MERGED = "lorakit_merged"  # in a model's config: the adapters that its weights already hold
 
@@ -54,6 +54,8 @@ def check_state(root: nn.Module, state: AdapterState, where: str) -> None:
         _same(where, f"{target} B", (*form.lead, rows, low.rank), low.B)
         if low.magnitude is not None:
             _same(where, f"{target} magnitude", (rows,), low.magnitude)
+    for target in state.parameters:
+        _module(modules, split_target(target)[0], where)
     for path in list(state.extras):
         _check_extra(_module(modules, path, where), path, state, where)
     both = [

@@ -21,7 +21,10 @@ from lorakit.formats.content import Content, Options, read_content
 from lorakit.formats.manifest import read
 from lorakit.formats.packing import unpack
 from lorakit.layers.quantised import settled
-from lorakit.methods import LoRA, LoRAFA, method_named
+from lorakit.methods import BitFit, Full, LoRA, LoRAFA, NormTuning, Probe, Top, method_named
+
+# Methods whose folders are those of LoRA, so that our manifest alone tells them apart.
+_SAME_ON_DISK = [kind.name for kind in (LoRAFA, Full, Top, BitFit, NormTuning, Probe)]
 
 
 def load(
@@ -43,11 +46,8 @@ def load(
         options = Options(component=component)
         state = read_adapter(folder, model=root, check_base=check_base, options=options)
         wide = any(value.dtype == torch.float64 for value in state.tensors().values())
-        method = method_named(state.method)(
-            alpha={path: low.alpha for path, low in state.low_rank.items()} or 16.0,
-            dropout=state.dropout, rslora=state.rslora, bias=state.bias,
-            extras=tuple(state.extras), dtype=torch.float64 if wide else torch.float32,
-        )  # fmt: skip
+        dtype = torch.float64 if wide else torch.float32
+        method = method_named(state.method).of(state, dtype)
         updates = method.restored(root, state)
         if not trainable:
             for kinds in updates.values():
@@ -90,7 +90,7 @@ def adapter_in(
     state.origin |= {"manifest": manifest, "format": form.name, "guess": chosen.guess}
     state.base = (manifest or {}).get("base") or state.base
     told = (manifest or {}).get("adapter", {}).get("method")
-    if form is peft and told == LoRAFA.name and state.method == LoRA.name:  # the same on disk
+    if form is peft and told in _SAME_ON_DISK and state.method == LoRA.name:
         state.method = told
     if root is not None:
         what = (manifest or {}).get("adapter", {}).get("packed")

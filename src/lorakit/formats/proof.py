@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lorakit.core.errors import SaveError, UnsupportedError, shortlist
 from lorakit.core.state import AdapterState, LowRankState
-from lorakit.formats import cloneofsimo
+from lorakit.formats import cloneofsimo, own
 from lorakit.formats.components import part_of
 from lorakit.formats.content import Options, read_content
 
@@ -38,7 +38,13 @@ class Written:
         return {**asdict(self), "largest": self.largest}
 
 
-_HOLDS_WHOLE = ("peft", "vera", "vllm", "loralib")  # have a place for modules trained in full
+_HOLDS_WHOLE = (
+    "own",
+    "peft",
+    "vera",
+    "vllm",
+    "loralib",
+)  # have a place for whole modules
 _BY_BASE = ("cloneofsimo", "torchtune", "litgpt")  # formats that the base is needed to read
 
 
@@ -69,6 +75,13 @@ def holdable(
             "The file has no names for its modules, only their order. Pass the base model, its "
             "parts in a torch.nn.ModuleDict."
         )
+    if state.parameters and form != own.name:
+        raise UnsupportedError(
+            f"{form} has no place for {state.method}, which no other tool has in this form. Keep "
+            "the folder that lorakit wrote."
+        )
+    if form == own.name and not state.parameters:
+        raise UnsupportedError("own is for methods that PEFT has no form for. Use peft.")
     kept, lost = state, []
     if form != cloneofsimo.name:
         lost = [f"{token} (token embedding)" for token in state.origin.get("tokens", ())]
@@ -87,7 +100,7 @@ def holdable(
             f"{form} has no place for fused experts ({shortlist(experts)}). Save or convert the "
             "adapter as peft, or merge it into its base."
         )
-    if not kept.low_rank and form != "peft":
+    if not kept.low_rank and form not in ("own", "peft"):
         raise UnsupportedError(f"{form} holds factors, and this adapter has none. Use peft.")
     return kept, tuple(lost)
 

@@ -18,7 +18,7 @@ from lorakit.core.registry import root_of
 from lorakit.core.sharded import class_of
 from lorakit.core.site import own_modules
 from lorakit.core.state import AdapterState, capture
-from lorakit.formats import FORMATS, manifest, peft, vera
+from lorakit.formats import FORMATS, manifest, own, peft, vera
 from lorakit.formats.content import Options
 from lorakit.formats.files import keeps_from, why_not_replace
 from lorakit.formats.packing import described, packed
@@ -104,16 +104,23 @@ def adapter_files(
     state = capture(root, name)
     _check_finite(state, name)
     state.base = base_identity(root, state)
-    if form is peft and state.method == VeRA.name and state.low_rank:
-        form = vera  # PEFT's own folder for it
-    plain, _ = holdable(state if form is vera else packed(state), form.name)
+    if form is peft:
+        form = _native(state)
+    plain, _ = holdable(state if form in (own, vera) else packed(state), form.name)
     files = form.save(plain, own_modules(root), Options())
     asked = untold(form, plain, own_modules(root))
     # Only PEFT's folders are brought back into the form that the model has it in.
-    told = summary(state if form in (peft, vera) else plain)
+    told = summary(state if form in (own, peft, vera) else plain)
     told |= {"untold": asked} if asked else {}
     proof = manifest.write(files, base=state.base, adapter=told, run=run)
     return {**files, manifest.MANIFEST: proof}
+
+
+def _native(state: AdapterState) -> Any:
+    """The form of an adapter's folder: PEFT's, unless it has none for the method."""
+    if state.parameters:
+        return own
+    return vera if state.method == VeRA.name and state.low_rank else peft
 
 
 def the_adapter(model: nn.Module, name: str | None) -> str:
@@ -148,7 +155,7 @@ def summary(state: AdapterState) -> dict[str, Any]:
         **({"packed": special} if special else {}),
         **({vera.INPUTS: vera.inputs_of(state)} if state.method == VeRA.name else {}),
         "method": state.method,
-        "layers": len(state.low_rank),
+        "layers": len(state.low_rank) + len(state.parameters),
         "parameters": sum(value.numel() for value in state.own()),
         "ranks": sorted({low.rank for low in state.low_rank.values()}),
         "extras": list(state.extras),

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from lorakit.core.errors import PlanError, UnsupportedError, shortlist
 from lorakit.core.sums import Sums
-from lorakit.core.update import Call, LowRank, Parameters, Update, with_values
+from lorakit.core.update import Call, LowRank, Parameters, Update
+from lorakit.core.whole import with_values
 
 
 def expert_parameters(layer: nn.Module) -> list[str]:

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lorakit.core.sums import Sums
-from lorakit.core.update import Call, Parameters, Update, first_input, with_values
+from lorakit.core.update import Call, Parameters, Update, first_input
+from lorakit.core.whole import with_values
 
 _PLAIN = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from torch import nn
 
@@ -11,11 +10,16 @@ from lorakit.core.errors import PlanError
 from lorakit.core.inject import InjectReport, attach, check_addition
 from lorakit.core.registry import STRUCTURE, root_of
 from lorakit.layers.quantised import settled
-from lorakit.methods.lora import DEFAULT, LoRA
+from lorakit.methods.lora import LoRA
+from lorakit.methods.method import Method
 
 
 def inject(
-    model: nn.Module, plan: Mapping[str, int], *, name: str = "default", method: LoRA | None = None
+    model: nn.Module,
+    plan: Mapping[str, int],
+    *,
+    name: str = "default",
+    method: Method | None = None,
 ) -> InjectReport:
     """Put a fresh adapter on the model, which stays the same object and class, its base frozen.
 
@@ -28,12 +32,10 @@ def inject(
             "Make one with lk.plan(model, targets=..., rank=...)."
         )
     chosen = LoRA() if method is None else method
-    if not isinstance(chosen, LoRA):
+    if not isinstance(chosen, Method):
         raise PlanError(f"method is {chosen!r}; expected options such as lk.LoRA(alpha=16).")
     with STRUCTURE:
         check_addition(model, name)
         updates = chosen.updates(root_of(model), plan)
-        # Batches and weights that the start was found from are not kept with the adapter.
-        kept = replace(chosen, init=DEFAULT)
         with settled(root_of(model), training=True):
-            return attach(model, name, updates, method=kept)
+            return attach(model, name, updates, method=chosen.kept())

@@ -8,26 +8,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from lorakit.core.errors import PlanError, UnsupportedError, did_you_mean, shortlist
+from lorakit.core.errors import PlanError, did_you_mean, shortlist
 from lorakit.core.inject import find_layers
-from lorakit.core.patterns import matches
 from lorakit.core.plan import check_rank, means, split_target
-from lorakit.core.site import bare_copy, own_modules, own_parameters
+from lorakit.core.site import own_modules
 from lorakit.core.state import AdapterState, LowRankState, scale_of
-from lorakit.core.update import BiasShift, LowRank, Replacement, Rows, Update
-from lorakit.layers import is_quantised
+from lorakit.core.update import LowRank, Rows, Update
 from lorakit.layers.experts import Experts
 from lorakit.layers.form import Form, check_parts
-from lorakit.layers.norm import NormShift, is_norm
+from lorakit.layers.norm import is_norm
 from lorakit.layers.shared import acquaint
 from lorakit.methods import olora, pissa
+from lorakit.methods.method import Method
 from lorakit.methods.start import Factors, FromWeight, Initialiser, Place, Places
+from lorakit.methods.whole import (
+    add_known_biases,
+    check_biased,
+    find_extras,
+    in_full,
+    known_in_full,
+    shifted_bias,
+)
 
 DEFAULT = "default"  # A at random, B zero
 INITIALISERS: dict[str, Initialiser] = {
@@ -40,14 +47,9 @@ FROM_DATA = {
     "loftq": "lk.LoftQ(weights)",
 }
 
-# Layers whose bias is added last and along the last dimension, so that its change can be, too.
-BIASED = ("torch.nn.modules.linear.Linear", "transformers.pytorch_utils.Conv1D",
-          "torch.nn.modules.normalization.LayerNorm", "bitsandbytes.nn.modules.Linear4bit",
-          "bitsandbytes.nn.modules.Linear8bitLt")  # fmt: skip
-
 
 @dataclass(frozen=True)
-class LoRA:
+class LoRA(Method):
     """The options of LoRA.
 
     `alpha` is one number or a mapping of pattern to number, first match wins. `bias` also trains
@@ -92,6 +94,19 @@ class LoRA:
         if not self.dtype.is_floating_point:
             raise PlanError(f"dtype is {self.dtype}; expected a floating-point type.")
 
+    @classmethod
+    def of(cls, state: AdapterState, dtype: torch.dtype) -> LoRA:
+        """The options of an adapter that was read."""
+        return cls(
+            alpha={path: low.alpha for path, low in state.low_rank.items()} or 16.0,
+            dropout=state.dropout, rslora=state.rslora, bias=state.bias,
+            extras=tuple(state.extras), dtype=dtype,
+        )  # fmt: skip
+
+    def kept(self) -> LoRA:
+        """The options without the batches or weights that the start was found from."""
+        return replace(self, init=DEFAULT)
+
     def scale(self, alpha: float, rank: int) -> float:
         """The factor before B A."""
         return scale_of(alpha, rank, rslora=self.rslora)
@@ -107,51 +122,27 @@ class LoRA:
         extras = find_extras(root, self.extras)
         biased = self._biased(root, layers, extras)
         updates: dict[str, dict[str, Update]] = {path: {} for path in layers}
-        for path in extras:
-            updates.setdefault(path, {}).update(self._whole(root.get_submodule(path), path))
-        for path, layer in layers.items():
-            if is_norm(layer):
-                updates[path].update(self._whole(layer, path))
+        norms = [path for path, layer in layers.items() if is_norm(layer)]
+        for path, whole in in_full(root, [*extras, *norms], self.dtype).items():
+            updates.setdefault(path, {}).update(whole)
         starts = self._starts(root, forms, ranks, alphas)
         for target, form in forms.items():
             start = starts.get(target) or _random(form, ranks[target], self.dtype)
             put(updates, form, self._low_rank(form, start, alphas[target]))
         for path in biased:
-            value = bias_of(root.get_submodule(path)).to(self.dtype, copy=True)
-            updates.setdefault(path, {})["bias"] = BiasShift(value)
+            updates.setdefault(path, {})["bias"] = shifted_bias(root, path, self.dtype)
         acquaint(updates)
         return updates
 
     def restored(self, root: nn.Module, state: AdapterState) -> dict[str, dict[str, Update]]:
         """The updates of a state that was read from a file and checked against the model."""
-        updates: dict[str, dict[str, Update]] = {}
-        for path, values in state.extras.items():
-            whole = self._whole(root.get_submodule(path), path)
-            for update in whole.values():
-                for name, parameter in update.whole().items():
-                    parameter.data = values[name].to(parameter)
-            updates.setdefault(path, {}).update(whole)
+        updates = known_in_full(root, state, self.dtype)
         for target, low in state.low_rank.items():
             form = Form.of(root, target)
             put(updates, form, self._known(form, low))
-        for path, value in state.biases.items():
-            own = bias_of(root.get_submodule(path))
-            shift = BiasShift(value.to(own.device, self.dtype, copy=True))
-            updates.setdefault(path, {})["bias"] = shift
+        add_known_biases(updates, root, state, self.dtype)
         acquaint(updates)
         return updates
-
-    def _whole(self, module: nn.Module, path: str) -> dict[str, Update]:
-        """A module that is trained in full: as a change where it can be one, else as a copy."""
-        inside = next((m for m in module.modules() if is_quantised(m)), None)
-        if inside is not None:
-            raise UnsupportedError(
-                f"{path!r} is quantised ({type(inside).__name__}), so it cannot be trained in "
-                "full. Give it a rank instead, or leave it out of what is quantised."
-            )
-        if is_norm(module):
-            return {"norm": NormShift(module, own_parameters(module), self.dtype)}
-        return {"replacement": Replacement(bare_copy(module), self.dtype)}
 
     def _starts(
         self, root: nn.Module, forms: Mapping[str, Form], ranks: Mapping[str, int],
@@ -265,36 +256,3 @@ def check_alpha(alpha: object, where: str) -> float:
     if not good or not math.isfinite(alpha) or alpha == 0:  # type: ignore[arg-type]
         raise PlanError(f"{where} is {alpha!r}; expected a finite number other than 0.")
     return float(alpha)  # type: ignore[arg-type]
-
-
-def check_biased(module: nn.Module, path: str) -> None:
-    """Raise `UnsupportedError` unless the module's bias is added last, along the last dimension."""
-    kind = f"{type(module).__module__}.{type(module).__qualname__}"
-    if kind not in BIASED:
-        raise UnsupportedError(
-            f"{path!r} is a {kind}, and lorakit does not know that its bias is added last. Use "
-            "bias='lora_only' or bias='none'."
-        )
-
-
-def find_extras(root: nn.Module, patterns: tuple[str, ...]) -> list[str]:
-    """The modules that the patterns mean, outermost first, or `PlanError` for one without any."""
-    modules = own_modules(root)
-    found: list[str] = []
-    for pattern in patterns:
-        hits = [path for path in modules if matches(pattern, path)]
-        if not hits:
-            raise PlanError(
-                f"extras: no module is meant by {pattern!r}.{did_you_mean(pattern, modules)}"
-            )
-        found += [path for path in hits if path not in found]
-    empty = next((path for path in found if not list(modules[path].parameters())), None)
-    if empty is not None:
-        raise PlanError(f"extras: {empty!r} has no parameters to train. Name another module.")
-    return [path for path in found if not any(path.startswith(f"{other}.") for other in found)]
-
-
-def bias_of(layer: nn.Module) -> Tensor:
-    """The layer's bias, detached."""
-    assert isinstance(layer.bias, Tensor)
-    return layer.bias.detach()

@@ -24,12 +24,12 @@ from lorakit.core.fingerprint import fingerprint
 from lorakit.core.registry import root_of
 from lorakit.core.site import own_parameters
 from lorakit.core.state import AdapterState, LowRankState
-from lorakit.core.update import with_values
+from lorakit.core.whole import with_values
 from lorakit.formats.proof import Written
 from lorakit.formats.save import write_adapter
 from lorakit.layers import geometry_of
 from lorakit.layers.norm import is_norm
-from lorakit.methods.lora import BIASED
+from lorakit.methods.whole import adds_bias_last
 from lorakit.models.load import named_structure
 
 Model = nn.Module | str | os.PathLike
@@ -196,10 +196,9 @@ def _whole(
             continue
         path, _, parameter = name.rpartition(".")
         module = root.get_submodule(path)
-        kind = f"{type(module).__module__}.{type(module).__qualname__}"
         if is_norm(module) and before.shape == after.shape:
             state.extras[path] = {p: new[f"{path}.{p}"].clone() for p in own_parameters(module)}
-        elif parameter == "bias" and kind in BIASED and before.shape == after.shape:
+        elif parameter == "bias" and adds_bias_last(module) and before.shape == after.shape:
             state.biases[path] = after.clone()
         else:
             left.append(name)

@@ -17,6 +17,7 @@ from lorakit.layers.form import Form, check_parts
 from lorakit.layers.fused import slices_of
 from lorakit.layers.norm import is_norm
 from lorakit.models.roles import PRESETS, ROLES, linear_paths, roles_of, words
+from lorakit.models.wholes import top_blocks, whole_words
 
 Choice = Callable[[str, nn.Module], object]
 Targets = str | Choice | Iterable["str | Choice"]
@@ -28,7 +29,8 @@ def plan(model: nn.Module, targets: Targets = "all-linear", rank: Rank = 8) -> P
     A target is a preset ("attention", "mlp", "norms", "block" for these three, "all-linear",
     "embeddings", "experts"), a role ("q", "o", "up"), a path or its dotted end ("q_proj"), a part
     of a fused layer ("c_attn:q"), a parameter of fused experts ("experts:down_proj"), a glob
-    ("*.layers.0-3.*"), or a callable of (path, module) that says yes. `rank` is one number, or
+    ("*.layers.0-3.*"), or a callable of (path, module) that says yes. Methods other than LoRA have
+    words of their own: see `models/wholes.py`. `rank` is one number, or
     pattern -> number where the first match wins and 0 leaves a layer out; a norm has rank 1, whose
     vectors are trained as they are. Raises `PlanError` for a word that means no layer, with the
     nearest names.
@@ -37,9 +39,13 @@ def plan(model: nn.Module, targets: Targets = "all-linear", rank: Rank = 8) -> P
     modules = own_modules(root)
     roles = roles_of(root)
     known = words(roles, linear_paths(root))
+    wholes = whole_words(root)
     chosen: set[str] = set()
+    as_they_are: set[str] = set()
     for target in [targets] if isinstance(targets, str) or callable(targets) else list(targets):
-        chosen |= _meant(target, modules, known, root)
+        whole = _whole(target, wholes, root)
+        as_they_are |= whole
+        chosen |= whole or _meant(target, modules, known, root)
     if not chosen:
         raise PlanError("targets is empty; name at least one, such as 'all-linear'.")
     place = {path: number for number, path in enumerate(modules)}
@@ -47,10 +53,17 @@ def plan(model: nn.Module, targets: Targets = "all-linear", rank: Rank = 8) -> P
     check_parts(ordered)
     norms = {target for target in ordered if target in modules and is_norm(modules[target])}
     for target in ordered:
-        if target not in norms:
+        if target not in norms and target not in as_they_are:
             Form.of(root, target)
-    found = assign_ranks(ordered, rank, known)
+    found = assign_ranks(ordered, rank, {**wholes, **known})
     return Plan({target: 1 if target in norms else own for target, own in found.items()})
+
+
+def _whole(target: str | Choice, wholes: Mapping[str, set[str]], root: nn.Module) -> set[str]:
+    """The modules that a word means which is not about low-rank forms; else nothing."""
+    if not isinstance(target, str):
+        return set()
+    return wholes.get(target) or top_blocks(root, target) or set()
 
 
 def _meant(

@@ -1,8 +1,6 @@
 """Roles: what a layer is for, so that "q and v" or "the feed-forward part" can be said once.
 
-The place of a layer and its shape decide where they can; names decide what they cannot, such as
-which of three equal projections is the query. A new family needs an entry below only if it gives
-its projections names that no other family has.
+The role of a single layer is found in `layers/role.py`; here are those of a whole model.
 """
 
 from __future__ import annotations
@@ -12,23 +10,10 @@ from collections.abc import Iterable
 from torch import nn
 
 from lorakit.core.site import walk
-from lorakit.layers import MATRICES, geometry_of
+from lorakit.layers import geometry_of
 from lorakit.layers.experts import expert_parameters
 from lorakit.layers.fused import slices_of
-from lorakit.layers.norm import is_norm
-
-# Last parts of module paths, inside of an attention module.
-ATTENTION_NAMES = {
-    "q": ("q_proj", "query", "q_lin", "query_proj", "q", "q_attn", "wq", "to_q"),
-    "k": ("k_proj", "key", "k_lin", "key_proj", "k", "wk", "to_k"),
-    "v": ("v_proj", "value", "v_lin", "value_proj", "v", "wv", "to_v"),
-    "qkv": ("c_attn", "query_key_value", "qkv_proj", "qkv", "Wqkv"),
-    "o": ("o_proj", "out_proj", "dense", "out_lin", "o", "c_proj", "wo", "to_out", "proj"),
-}
-# Feed-forward layers of blocks whose activation multiplies two products: names of the gate.
-GATE_NAMES = ("gate_proj", "wi_0", "w1")
-GATE_UP_NAMES = ("gate_up_proj", "gate_up")
-ROUTER_NAMES = ("gate", "router")
+from lorakit.layers.role import is_linear, role_of
 
 PRESETS = {
     "attention": ("q", "k", "v", "qkv", "o"),
@@ -68,7 +53,7 @@ def roles_of(model: nn.Module) -> dict[str, list[str]]:
         if path in heads:
             role = "head" if geometry_of(layer) is not None else None
         else:
-            role = "embed" if path in tokens else _role(path, layer)
+            role = "embed" if path in tokens else role_of(path, layer)
         if role is not None:
             found.setdefault(role, []).append(path)
     experts = [f"{path}:{name}" for path, m in walk(model) for name in expert_parameters(m)]
@@ -101,12 +86,6 @@ def head_paths(model: nn.Module) -> set[str]:
     return found
 
 
-def is_linear(layer: nn.Module) -> bool:
-    """Whether the layer is a matrix product with one of the supported types."""
-    geometry = geometry_of(layer)
-    return geometry is not None and geometry.name in MATRICES
-
-
 def words(roles: dict[str, list[str]], linear: Iterable[str]) -> dict[str, set[str]]:
     """Every preset and role that means something on this model, and the layers it means."""
     known = {role: set(paths) for role, paths in roles.items()}
@@ -122,32 +101,6 @@ def words(roles: dict[str, list[str]], linear: Iterable[str]) -> dict[str, set[s
             known[preset] = union
     known["all-linear"] = set(linear)
     return known
-
-
-def _role(path: str, layer: nn.Module) -> str | None:
-    if is_norm(layer):
-        return "norm"
-    geometry = geometry_of(layer)
-    if geometry is None or geometry.name not in MATRICES:
-        return None
-    parts = path.split(".")
-    if any("attn" in part.lower() or "attention" in part.lower() for part in parts[:-1]):
-        leaf = parts[-2] if parts[-1].isdigit() and len(parts) > 1 else parts[-1]
-        return next((role for role, names in ATTENTION_NAMES.items() if leaf in names), None)
-    in_block = any(part.isdigit() for part in parts)
-    return _mlp_role(parts[-1], *geometry.size(layer)) if in_block else None
-
-
-def _mlp_role(leaf: str, columns: int, rows: int) -> str | None:
-    if leaf in ROUTER_NAMES:
-        return None
-    if leaf in GATE_UP_NAMES:
-        return "gate_up"
-    if leaf in GATE_NAMES:
-        return "gate"
-    if rows == columns:
-        return None  # neither widens nor narrows: the shape does not tell
-    return "up" if rows > columns else "down"
 
 
 def _token_embeddings(model: nn.Module) -> set[str]:

@@ -14,7 +14,7 @@ from lorakit.core.fingerprint import difference, fingerprint
 from lorakit.core.folder import write_whole
 from lorakit.formats.manifest import versions
 from lorakit.tasks.rows import data_files
-from lorakit.train.recipe import Recipe, fields
+from lorakit.train.recipe import Recipe, fields, with_method
 
 FILE = "run.json"
 # Fields that change where or how fast a run goes on, and not what it computes.
@@ -63,7 +63,7 @@ def check_same(recorded: dict[str, Any], recipe: Recipe, data: dict[str, Any]) -
     """Raise `ResumeError` that names what differs in recipe or data from the run's beginning."""
     # A field that was added since the run began is taken to have been what it is by default.
     known = {name: field.get_default(call_default_factory=True) for name, field in fields().items()}
-    old, new = known | _flat(recorded["recipe"]), _flat(recipe.model_dump())
+    old, new = known | _flat(with_method(recorded["recipe"])), _flat(recipe.model_dump())
     changed = [
         f"{key} was {old.get(key)!r} and is {new.get(key)!r}"
         for key in sorted(old.keys() | new.keys())

@@ -8,19 +8,27 @@ from pydantic import BeforeValidator, Field
 
 from lorakit.tasks.options import Alpha, Count, Part, Positive, Rank, Share, Whole, number
 
+# The methods of `lorakit.methods`, whose import takes long; a test compares the two.
+LOW_RANK = ("lora", "dora", "lora-fa", "vera")
+BASELINES = ("full", "top", "bitfit", "norms", "houlsby", "pfeiffer", "parallel", "prefix",
+             "prompt", "ia3", "probe")  # fmt: skip
+SIZED = (*LOW_RANK, "top", "houlsby", "pfeiffer", "parallel", "prefix", "prompt")
+Method = Literal[
+    "lora", "dora", "lora-fa", "vera", "full", "top", "bitfit", "norms", "houlsby", "pfeiffer",
+    "parallel", "prefix", "prompt", "ia3", "probe",
+]  # fmt: skip
+OF_ALL = ("rank", "targets", "extras")  # the fields of `lora` that other methods read, too
+
 
 class LoraOptions(Part):
     """The adapter."""
 
     rank: Rank | dict[str, Rank] = Field(
-        default=8, description="r, or pattern: r with the first match"
+        default=8, description="r, or pattern: r with the first match; the size of other methods"
     )
     alpha: Alpha | dict[str, Alpha] = Field(default=16.0, description="scale is alpha / r")
-    targets: str | list[str] = Field(
-        default="all-linear", description="presets, roles, names or globs"
-    )
-    method: Literal["lora", "dora", "lora-fa", "vera"] = Field(
-        default="lora", description="dora adds magnitudes, lora-fa freezes A, vera trains vectors"
+    targets: str | list[str] | None = Field(
+        default=None, description="presets, roles, names or globs; else the method's own"
     )
     init: Literal["default", "pissa", "olora", "eva", "lora-ga", "loftq"] = Field(
         default="default", description="how A and B start"

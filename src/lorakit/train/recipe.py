@@ -18,7 +18,14 @@ from pydantic import (
 
 from lorakit.core.errors import RecipeError
 from lorakit.tasks.options import DataOptions, Part
-from lorakit.train.options import LoraOptions, TrainOptions
+from lorakit.train.options import (
+    BASELINES,
+    OF_ALL,
+    SIZED,
+    LoraOptions,
+    Method,
+    TrainOptions,
+)
 from lorakit.train.strict_yaml import NoDuplicates
 
 ENDED = ("completion", "text")  # the tasks whose rows are ended by us; others bring their ends
@@ -30,6 +37,7 @@ class Recipe(Part):
     model: str = Field(description="the base: a folder or a hub id")
     task: Literal["chat", "classification", "completion", "regression", "seq2seq", "text"]
     data: DataOptions
+    method: Method = Field(default="lora", description="LoRA, a variant of it, or a baseline")
     lora: LoraOptions = LoraOptions()
     train: TrainOptions = TrainOptions()
     output: str = Field(description="the run's folder")
@@ -42,6 +50,27 @@ class Recipe(Part):
     def _swept(cls, given: Any) -> Any:
         """`{train.seed: [0, 1]}`, or the same nested, as `--sweep.train.seed` sets it."""
         return _swept(given)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _method(cls, given: Any) -> Any:
+        """`method`, where a recipe says it as `lora.method`."""
+        return with_method(given) if isinstance(given, dict) else given
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Recipe:
+        fresh = LoraOptions()
+        said = {n for n in type(fresh).model_fields if getattr(self.lora, n) != getattr(fresh, n)}
+        odd = sorted(said - set(OF_ALL)) if self.method in BASELINES else []
+        if odd:
+            raise ValueError(f"lora.{odd[0]} is for LoRA and its variants: {self.method} has none")
+        if "rank" in said and self.method not in SIZED:
+            raise ValueError(f"lora.rank is for methods of a size: {self.method} has none")
+        if isinstance(self.lora.rank, dict) and self.method == "top":
+            raise ValueError("lora.rank is the number of top blocks here: set one number")
+        if self.train.lora_plus != 1 and self.method in BASELINES:
+            raise ValueError(f"train.lora_plus is for LoRA and its variants, not {self.method}")
+        return self
 
     @model_validator(mode="after")
     def _together(self) -> Recipe:
@@ -58,6 +87,19 @@ class Recipe(Part):
     def dump(self) -> str:
         """The resolved recipe as YAML."""
         return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
+
+
+def with_method(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The mapping with `lora.method`, where it has that, as `method`."""
+    lora = raw.get("lora")
+    if not isinstance(lora, dict) or "method" not in lora:
+        return dict(raw)
+    rest = {name: value for name, value in lora.items() if name != "method"}
+    if raw.get("method", lora["method"]) != lora["method"]:
+        raise ValueError(
+            f"method is {raw['method']!r} and lora.method {lora['method']!r}: set one of them"
+        )
+    return {**raw, "method": lora["method"], "lora": rest}
 
 
 def read_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:

@@ -19,12 +19,10 @@ from lorakit.core.errors import LorakitError, RecipeError, SaveError, Stopped
 from lorakit.core.folder import write_whole
 from lorakit.core.inject import InjectReport
 from lorakit.formats.save import save
-from lorakit.methods import method_named
 from lorakit.methods.inject import inject
 from lorakit.models.checkpointing import checkpoint_blocks
 from lorakit.models.ending import learnable_end
 from lorakit.models.load import Base, load_tokenizer, pick_device
-from lorakit.models.plan import plan
 from lorakit.tasks.base import Features
 from lorakit.train import checkpoint
 from lorakit.train.identity import (
@@ -41,7 +39,7 @@ from lorakit.train.recipe import ENDED, Recipe
 from lorakit.train.record import EVENTS, Record, log_to, read_events
 from lorakit.train.setup import CHECKPOINTS, Flow, Meet, RunTrainer, make_trainer
 from lorakit.train.source import Source
-from lorakit.train.start import initialiser
+from lorakit.train.start import chosen_method, chosen_plan
 
 NAME = "trained"
 METRICS = "metrics.json"
@@ -126,13 +124,8 @@ def prepare(
     if begun is not None:
         check_same_base(begun, base.model)
     padding = tokenizer.pad_token_id
-    method = method_named(recipe.lora.method)(
-        alpha=recipe.lora.alpha, dropout=recipe.lora.dropout, rslora=recipe.lora.rslora,
-        bias=recipe.lora.bias, extras=tuple(extras), in_float32=recipe.lora.in_float32,
-        init=initialiser(recipe, task, base.model, data[0], padding),
-    )  # fmt: skip
-    chosen = plan(base.model, targets=recipe.lora.targets, rank=recipe.lora.rank)
-    report = inject(base.model, chosen, name=name, method=method)
+    method = chosen_method(recipe, task, base.model, data[0], padding=padding, extras=extras)
+    report = inject(base.model, chosen_plan(recipe, base.model), name=name, method=method)
     return Prepared(
         recipe, folder, begun, name, task, data, hashes, base, padding, end, about_end, extras,
         report,

@@ -1,20 +1,56 @@
-"""What a recipe's `lora.init` starts from: the base's weights, or some of the training rows."""
+"""The adapter that a recipe asks for: its plan, its method, and what the method starts from."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
+from torch import nn
+
+from lorakit.core.plan import Plan
+from lorakit.methods import LoRA, Method, Top, method_named
 from lorakit.methods.eva import EVA
 from lorakit.methods.loftq import LoftQ
 from lorakit.methods.lora_ga import LoRAGA
+from lorakit.methods.method import Baseline
 from lorakit.methods.start import Initialiser
 from lorakit.models.load import load_base
+from lorakit.models.plan import plan
 from lorakit.tasks.base import Features, Task, collate
+from lorakit.train.options import SIZED
 from lorakit.train.recipe import Recipe
 
 
-def initialiser(
+def chosen_plan(recipe: Recipe, model: nn.Module) -> Plan:
+    """The targets of the recipe on this model, or those of its method, with their sizes."""
+    words, size = recipe.lora.targets, recipe.lora.rank
+    kind = method_named(recipe.method)
+    if words is None:
+        own, number = kind.words(size if isinstance(size, int) else 1)
+        words, size = list(own), number if isinstance(size, int) else size
+    elif recipe.method not in SIZED or recipe.method == Top.name:
+        size = 1
+    return plan(model, targets=words, rank=size)
+
+
+def chosen_method(
+    recipe: Recipe, task: Task, model: Any, rows: list[Features], *, padding: int,
+    extras: Sequence[str],
+) -> Method:  # fmt: skip
+    """The method of the recipe, with the data that it starts from; `extras` are trained in full."""
+    kind = method_named(recipe.method)
+    if issubclass(kind, Baseline):
+        return kind(extras=tuple(extras))
+    assert issubclass(kind, LoRA)
+    return kind(
+        alpha=recipe.lora.alpha, dropout=recipe.lora.dropout, rslora=recipe.lora.rslora,
+        bias=recipe.lora.bias, extras=tuple(extras), in_float32=recipe.lora.in_float32,
+        init=_initialiser(recipe, task, model, rows, padding),
+    )  # fmt: skip
+
+
+def _initialiser(
     recipe: Recipe, task: Task, model: Any, rows: list[Features], padding: int
 ) -> str | Initialiser:
     """The recipe's way to start, with the data it needs: `lora.init_rows` rows, drawn by seed."""

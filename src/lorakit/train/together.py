@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from lorakit.core.activate import use
+from lorakit.core.errors import RoutingError, UnsupportedError
 from lorakit.core.state import trained_parameters
 from lorakit.tasks.base import IGNORED
 
@@ -128,9 +129,12 @@ def why_not(model: Any, kind: str, padding: int, parts: Sequence[Part]) -> str |
     if most > small:
         return f"with {most} tokens in a batch (over {small}) a pass for each is faster"
     model.train()
-    with _rows_of(model, parts):
-        together = joint_losses(model, kind, padding, parts)
-        again = joint_losses(model, kind, padding, parts)
+    try:
+        with _rows_of(model, parts):
+            together = joint_losses(model, kind, padding, parts)
+            again = joint_losses(model, kind, padding, parts)
+    except (RoutingError, UnsupportedError) as error:
+        return f"their rows cannot be mixed: {error}"
     if not all(torch.equal(one, two) for one, two in zip(together, again)):
         return "the base has dropout, whose draws would be others side by side"
     bound = _NEAR.get(model.dtype, 3e-2)
