@@ -56,7 +56,7 @@ def _rule(values: str, *patterns: str, firm: bool = True) -> Rule:
 
 
 _CHEAP, _MODERATE, _DEAR = "cheap|less than £20", "moderate|£20-25", "high|more than £30"
-_PRICE = r"(?:pric\w*|cost(?:s|ing|ly)?\b)"
+_PRICE = r"(?:pric\w*|cost(?:s|ing|ly)?)\b"
 # What stands between "prices" and their height: "price range is in the very".
 _IS = (
     r"(?: (?:range|ranges|ranged|bracket|tag|point|is|are|was|can|be|being|at|in|on|of|a|an|the"
