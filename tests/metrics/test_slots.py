@@ -115,6 +115,9 @@ def test_a_score_by_hand():
         ("familyFriendly", "no", "does not welcome kids"),
         ("familyFriendly", "no", "children are not allowed"),
         ("familyFriendly", "no", "adults only"),
+        ("familyFriendly", "no", "an adult oriented pub"),
+        ("familyFriendly", "yes", "great for children and adults"),
+        ("customer rating", "low", "It has not got a good rating."),
     ],
 )
 def test_ways_to_say_it(slot, value, text):
@@ -207,6 +210,6 @@ def test_people_say_most_of_what_they_are_told(real):
     text = (real / "datasets" / "e2e" / "resplit_test.jsonl").read_text(encoding="utf-8")
     rows = [json.loads(line) for line in text.splitlines()]
     score = slot_accuracy([row["mr"] for row in rows], [row["ref"] for row in rows])
-    assert score.slots == pytest.approx(0.935, abs=0.003)
-    assert score.added == pytest.approx(0.047, abs=0.005)
+    assert score.slots == pytest.approx(0.936, abs=0.003)
+    assert score.added == pytest.approx(0.046, abs=0.005)
     assert score.by_slot["name"] == 1
