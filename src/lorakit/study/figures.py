@@ -67,7 +67,10 @@ def lines(
     handles = []
     for number, own in enumerate(series):
         colour, marker = style(number)
-        handles += axes.plot(places, own.values, color=colour, marker=marker, markersize=5, lw=1.6)
+        handles += axes.plot(
+            places, own.values, color=colour, marker=marker, markersize=5, lw=1.6,
+            markevery=max(1, len(places) // 12),
+        )  # fmt: skip
         if own.low is not None and own.high is not None:
             ends = zip(own.low, own.values, own.high)
             low, high = zip(*((v if a is None else a, v if b is None else b) for a, v, b in ends))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -35,7 +36,7 @@ class Done:
         return [record for record in self.records if record.error]
 
 
-def run_study(study: Study, setting: Setting, *, retry: bool = False, quiet: bool = False) -> Done:
+def run_study(study: Study, setting: Setting, *, retry: bool = False) -> Done:
     """Measure every cell that `OUT/cells.jsonl` does not have yet, then write report and tables.
 
     A cell that fails is recorded with its error, and the others go on; `retry` measures failed ones
@@ -52,8 +53,9 @@ def run_study(study: Study, setting: Setting, *, retry: bool = False, quiet: boo
         have = {key: own for key, own in read_records(ledger).items() if not (retry and own.error)}
         missing = [cell for cell in cells if cell.key not in have]
         with tqdm(
-            total=len(cells), initial=len(cells) - len(missing), unit="cell", disable=quiet,
-            dynamic_ncols=True, smoothing=0.1,
+            total=len(cells), initial=len(cells) - len(missing), unit="cell",
+            disable=setting.quiet, dynamic_ncols=True, smoothing=0.1,
+            mininterval=0.1 if sys.stderr.isatty() else 10,
         ) as bar:  # fmt: skip
 
             def keep(record: Record) -> None:
@@ -63,7 +65,7 @@ def run_study(study: Study, setting: Setting, *, retry: bool = False, quiet: boo
 
             try:
                 for group in _grouped(missing, study.group):
-                    bar.set_postfix_str(_shortened(str(group[0])), refresh=True)
+                    bar.set_postfix_str(_shortened(str(group[0])), refresh=sys.stderr.isatty())
                     _measure(study, group, setting, keep)
             except (KeyboardInterrupt, Stopped) as error:
                 done = sum(cell.key in have for cell in cells)
@@ -90,7 +92,9 @@ def _measure(
 
         def record(outcome: Figures | LorakitError, began: float) -> Record:
             seconds = round(time.perf_counter() - began, 3)
-            error = str(outcome) if isinstance(outcome, LorakitError) else _no_json(outcome)
+            if isinstance(outcome, LorakitError):
+                return Record(left[0].settings, {}, seconds, str(outcome))
+            error = _no_json(outcome)
             return Record(left[0].settings, {} if error else outcome, seconds, error)
 
         try:

@@ -20,7 +20,7 @@ from lorakit.study.kinds import Setting, Study
 from lorakit.train.identity import hash_data
 
 FILE = "study.json"
-_OURS = (".lock", f".{FILE}.partial-")  # what may be there before the file is
+_OURS = (".lock", f".{FILE}.partial-", "rows")  # what may be there before the file is
 _WEIGHTS = ("*.safetensors", "*.bin", "config.json")
 
 
@@ -32,9 +32,9 @@ def claim(study: Study, setting: Setting) -> dict[str, Any]:
     """
     mine = identity(study, setting)
     file = setting.out / FILE
+    check_free(setting.out)
     begun = read_study(setting.out)
     if begun is None:
-        _check_free(setting.out)
         begun = {"identity": mine, "runs": []}
     changed = differences(begun["identity"], mine)
     if changed:
@@ -127,7 +127,12 @@ def _machine() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _check_free(out: Path) -> None:
+def check_free(out: Path) -> None:
+    """Raise `SaveError` for a folder that holds something, and no study that was begun."""
+    if not out.exists() or (out / FILE).exists():
+        return
+    if not out.is_dir():
+        raise SaveError(f"{out} is a file; expected a folder. Choose another --out.")
     other = [path.name for path in out.iterdir() if not path.name.startswith(_OURS)]
     if other:
         raise SaveError(

@@ -54,7 +54,7 @@ class Setting:
     """What a study is run on, and where its results go.
 
     `recipe` is what it trains, `adapters` are folders it looks at instead, `options` the study's
-    own: all of those that `Study.options` names.
+    own: all of those that `Study.options` names. `quiet` is for bars on stderr.
     """
 
     model: str
@@ -62,6 +62,7 @@ class Setting:
     options: Mapping[str, Any] = field(default_factory=dict)
     recipe: Recipe | None = None
     adapters: tuple[str, ...] = ()
+    quiet: bool = False
 
     def option(self, name: str) -> Any:
         """The value of one of the study's own options."""

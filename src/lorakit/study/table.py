@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from lorakit.study.statistics import Interval
@@ -111,6 +111,15 @@ class Table:
             f'<div class="wide"><table><thead><tr>{head}</tr></thead>'
             f'<tbody>{"".join(body)}</tbody></table></div><div class="notes">{notes}</div></figure>'
         )
+
+    def as_dict(self) -> dict[str, Any]:
+        """The table as JSON: a row is a mapping of headings to values."""
+        names = [column.heading for column in self.columns]
+        rows = [
+            {n: asdict(v) if isinstance(v, Interval) else v for n, v in zip(names, row)}
+            for row in self.rows
+        ]
+        return {"name": self.name, "title": self.title, "rows": rows, "notes": list(self.notes)}
 
     def text(self) -> str:
         """The table for a terminal, in columns."""
