@@ -107,6 +107,7 @@ def test_effective_ranks_of_known_spectra():
     assert participation(torch.tensor([3.0, 0.0])) == pytest.approx(1)
     assert effective_rank(torch.zeros(3)) == participation(torch.zeros(3)) == 0
     two = torch.tensor([3.0, 1.0])  # by hand: shares 3/4 and 1/4; squares 9 and 1
-    assert effective_rank(two) == pytest.approx(math.exp(-0.75 * math.log(0.75) + 0.25 * math.log(4)))
+    entropy = -0.75 * math.log(0.75) + 0.25 * math.log(4)
+    assert effective_rank(two) == pytest.approx(math.exp(entropy))
     assert participation(two) == pytest.approx(100 / 82)
     assert effective_rank(two * 1e-8) == pytest.approx(effective_rank(two))

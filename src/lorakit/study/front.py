@@ -91,11 +91,12 @@ def _name_points(figure: Any, axes: Any, points: Sequence[Point]) -> None:
         shift, aligned, box, far = chosen
         taken.append(box)
         line = {"arrowstyle": "-", "color": "#888888", "lw": 0.7, "shrinkB": 4} if far else None
-        axes.annotate(
+        text = axes.annotate(
             plain(points[number].name), (points[number].cost, points[number].score),
             xytext=shift, textcoords="offset points", fontsize=9, va="center", ha=aligned,
             arrowprops=line, path_effects=halo,
         )  # fmt: skip
+        text.set_in_layout(False)  # else the axes would move from under the names
 
 
 def _place(

@@ -31,7 +31,7 @@ def heatmap(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    across = min(len(panels), 3)
+    across = 2 if len(panels) == 4 else min(len(panels), 3)
     down = math.ceil(len(panels) / across)
     figure = Figure(figsize=(1.0 + 2.9 * across, 0.4 + 2.7 * down), layout="constrained")
     FigureCanvasAgg(figure)
@@ -45,8 +45,6 @@ def heatmap(
             matrix, cmap=SCALE, vmin=low, vmax=high, aspect="auto", interpolation="nearest"
         )
         axes.set_title(plain(title), fontsize=9)
-        if sides.row_names is None and place % across:
-            axes.set_yticklabels([])
         _label(axes, matrix, sides, first=place % across == 0, last=place + across >= len(panels))
         if len(matrix) * len(matrix[0]) <= WRITTEN and len(matrix[0]) <= 12:
             _write(axes, matrix, image, small=len(panels) > 1)

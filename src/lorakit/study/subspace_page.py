@@ -63,9 +63,10 @@ def _pairs(pairs: Sequence[Record], chance: Mapping[str, Record], of: str) -> Ta
             _mean(random, 1, 1) if random else None, _mean(random, at, at) if random else None,
         ])  # fmt: skip
     columns = [
-        Column("adapter"), Column("beside"), Column("\u03c6(1, 1)", digits=2, best="high"),
-        Column("\u03c6(8, 8)", digits=2), Column("\u03c6 of all", digits=2),
-        Column("random: \u03c6(1, 1)", digits=2), Column("random: \u03c6(8, 8)", digits=2),
+        Column("adapter"), Column("beside"), Column("\u03c6(1,\u00a01)", digits=2),
+        Column("\u03c6(8,\u00a08)", digits=2), Column("\u03c6 of all", digits=2),
+        Column("random: \u03c6(1,\u00a01)", digits=2),
+        Column("random: \u03c6(8,\u00a08)", digits=2),
     ]  # fmt: skip
     listens = "A's right singular vectors" if of == "A" else "the change's right singular vectors"
     notes = [
@@ -221,6 +222,8 @@ def _short(paths: Sequence[str]) -> dict[str, str]:
     same = 0
     while split and all(len(own) > same + 1 and own[same] == split[0][same] for own in split):
         same += 1
+    if same and any(own[same].isdigit() for own in split):
+        same -= 1  # "layers.0", and not "0"
     return {".".join(own): ".".join(own[same:]) for own in split}
 
 

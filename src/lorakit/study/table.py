@@ -16,7 +16,8 @@ _LATEX = {
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': "''", "±": r"$\pm$",
     "\u00d7": r"$\times$", "\u0394": r"$\Delta$", "\u03c6": r"$\varphi$", "\u2016": r"$\Vert$",
-    "\u2026": r"\ldots{}", "\u22a4": r"$^\top$", "\u2265": r"$\geq$", "\u2264": r"$\leq$",
+    "\u2026": r"\ldots{}", "\u22a4": r"$^\top$", "\u00a0": "~", "\u00b2": "$^2$",
+    "\u2265": r"$\geq$", "\u2264": r"$\leq$",
 }  # fmt: skip
 _MARKDOWN = str.maketrans({
     **{sign: f"\\{sign}" for sign in "\\`*_|[]$~"}, "<": "&lt;", ">": "&gt;", "\n": " ", "\r": " ",
