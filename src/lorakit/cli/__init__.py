@@ -30,6 +30,7 @@ VERBS = (
     "plan",
     "predict",
     "resize",
+    "study",
     "train",
 )
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import html
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from lorakit.study.page import image, page
 
 
 @dataclass(frozen=True)
@@ -99,13 +100,13 @@ class Report:
 
 def write_report(report: Report, file: Path, *, loss: Path) -> None:
     """Write the HTML file, the loss curve inside of it."""
-    picture = base64.b64encode(loss.read_bytes()).decode()
+    picture = image(loss.read_bytes(), "png", "The loss in training and evaluation, by step")
     facts = "".join(
         f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"
         for name, value in report.facts()
     )
     commands = "\n".join(html.escape(command) for command in report.commands())
-    page = _PAGE.format(
+    body = _BODY.format(
         before=f"{report.before[0]:.0%}",
         after=f"{report.after[0]:.0%}",
         examples="".join(_example(example) for example in report.examples),
@@ -113,7 +114,7 @@ def write_report(report: Report, file: Path, *, loss: Path) -> None:
         picture=picture,
         commands=commands,
     )
-    file.write_text(page, encoding="utf-8")
+    file.write_text(page("lorakit demo", body, _STYLE), encoding="utf-8")
 
 
 def _example(example: Example) -> str:
@@ -143,37 +144,22 @@ def _short(text: str, length: int = 160) -> str:
     return line if len(line) <= length else line[: length - 1].rstrip() + "\u2026"
 
 
-_PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>lorakit demo</title>
-<style>
-  :root {{ color-scheme: light dark; --line: #8884; --soft: #8881; --blue: #2f6fd0; }}
-  body {{ font: 16px/1.55 system-ui, sans-serif; max-width: 54rem; margin: 2.5rem auto;
-         padding: 0 1.25rem; }}
-  h1 {{ font-size: 1.7rem; margin-bottom: .2rem; }}
-  h2 {{ font-size: 1.15rem; margin-top: 2.2rem; }}
-  .figures {{ display: flex; gap: 1rem; flex-wrap: wrap; }}
-  .figures div {{ flex: 1 1 12rem; background: var(--soft); border-radius: .6rem;
-                 padding: .8rem 1.1rem; }}
-  .figures b {{ display: block; font-size: 2rem; line-height: 1.2; }}
-  article {{ border-top: 1px solid var(--line); padding: .6rem 0; }}
-  article p {{ margin: .35rem 0; }}
-  .slots span {{ display: inline-block; background: var(--soft); border-radius: .4rem;
-                padding: .05rem .5rem; margin: 0 .3rem .3rem 0; font-size: .85rem; }}
-  .base {{ opacity: .65; }}
-  article b {{ display: inline-block; width: 4.6rem; font-size: .8rem; }}
-  mark {{ background: #2f6fd02e; color: inherit; border-radius: .2rem; }}
-  table {{ border-collapse: collapse; width: 100%; }}
-  th, td {{ text-align: left; padding: .35rem .5rem; border-top: 1px solid var(--line);
-           vertical-align: top; font-weight: normal; }}
-  th {{ opacity: .7; width: 15rem; }}
-  img {{ max-width: 100%; background: #fff; border-radius: .5rem; }}
-  pre {{ background: var(--soft); padding: .8rem 1rem; border-radius: .6rem; overflow-x: auto;
-        font-size: .85rem; }}
-</style>
-<h1>lorakit demo</h1>
+_STYLE = """
+  .figures { display: flex; gap: 1rem; flex-wrap: wrap; }
+  .figures div { flex: 1 1 12rem; background: var(--soft); border-radius: .6rem;
+                 padding: .8rem 1.1rem; }
+  .figures b { display: block; font-size: 2rem; line-height: 1.2; }
+  article { border-top: 1px solid var(--line); padding: .6rem 0; }
+  article p { margin: .35rem 0; }
+  .slots span { display: inline-block; background: var(--soft); border-radius: .4rem;
+                padding: .05rem .5rem; margin: 0 .3rem .3rem 0; font-size: .85rem; }
+  .base { opacity: .65; }
+  article b { display: inline-block; width: 4.6rem; font-size: .8rem; }
+  mark { background: #2f6fd02e; color: inherit; border-radius: .2rem; }
+  th { width: 15rem; }
+"""
+
+_BODY = """<h1>lorakit demo</h1>
 <p>A tiny Llama that was trained on stories has never seen a line of attributes. It learned to
 describe one in a sentence or two. Its weights never changed: a LoRA adapter was trained beside
 them. The rows below were held out: their combinations and names appear in none of the adapter's
@@ -187,8 +173,6 @@ training rows.</p>
 <h2>Figures</h2>
 <table>{facts}</table>
 <h2>Training</h2>
-<img alt="The loss in training and evaluation, by step" src="data:image/png;base64,{picture}">
+{picture}
 <h2>Try next</h2>
-<pre>{commands}</pre>
-</html>
-"""
+<pre>{commands}</pre>"""

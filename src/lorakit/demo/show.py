@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import sys
 import time
@@ -19,14 +18,14 @@ from lorakit.core.merge import merge, unmerge
 from lorakit.core.registry import root_of
 from lorakit.core.site import base_parameters
 from lorakit.demo import base_folder
+from lorakit.demo.recipe import demo_recipe
 from lorakit.demo.report import Example, Report, write_report
 from lorakit.demo.rows import Row, rows, slot_accuracy
 from lorakit.eval.generate import generate
 from lorakit.eval.session import BASE, Session, open_session
-from lorakit.train.recipe import Recipe, make_recipe
+from lorakit.train.recipe import Recipe
 from lorakit.train.run import run
 
-TRAINING_ROWS = 2400
 HELD_OUT_ROWS = 100
 REPORT = "report.html"
 RECIPE = "recipe.yaml"
@@ -84,29 +83,7 @@ def _make_room(out: Path) -> None:
 
 
 def _prepare(out: Path) -> Recipe:
-    out.mkdir(parents=True, exist_ok=True)
-    for name, count, held_out in (("train", TRAINING_ROWS, False), ("held_out", 200, True)):
-        lines = [
-            json.dumps({"attributes": row["prompt"].strip(), "description": row["completion"]})
-            for row in rows(count, seed=2 if held_out else 0, held_out=held_out)
-        ]
-        (out / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    recipe = make_recipe(
-        {
-            "model": str(base_folder()),
-            "task": "completion",
-            "data": {
-                "train": str(out / "train.jsonl"), "eval": str(out / "held_out.jsonl"),
-                "prompt": "{attributes}\n", "completion": "{description}",
-            },
-            "lora": {"rank": 8, "alpha": 16, "targets": "all-linear"},
-            "train": {
-                "steps": 200, "batch_size": 16, "lr": 5e-3, "schedule": "cosine", "seed": 0,
-                "eval_every": 50, "save_every": 100, "device": "cpu",
-            },
-            "output": str(out / "run"),
-        }
-    )  # fmt: skip
+    recipe = demo_recipe(out, str(out / "run"))
     (out / RECIPE).write_text(recipe.dump(), encoding="utf-8")
     return recipe
 

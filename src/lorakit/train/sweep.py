@@ -11,7 +11,7 @@ import json
 import logging
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -74,18 +74,29 @@ def sweep(
     if read_identity(folder) is not None:
         raise SaveError(f"{folder} holds a run, and no sweep. Choose another output.")
     runs = expand(recipe)
-    groups: dict[str, list[int]] = {}
-    for number, (_, own) in enumerate(runs):
-        groups.setdefault(_key(own), []).append(number)
     folder.mkdir(parents=True, exist_ok=True)
-    ended: dict[int, Result | Exception] = {}
     with logged(folder, quiet=quiet):
-        for members in groups.values():
-            chosen = [runs[number][1] for number in members]
-            ended |= zip(members, _group(chosen, resume=resume, force=force, quiet=quiet))
-    outcomes = [_outcome(*runs[number], ended[number]) for number in range(len(runs))]
+        ended = train_runs([own for _, own in runs], resume=resume, force=force, quiet=quiet)
+    outcomes = [_outcome(*run, own) for run, own in zip(runs, ended)]
     _write(folder, outcomes)
     return outcomes
+
+
+def train_runs(
+    recipes: Sequence[Recipe], *, resume: bool = False, force: bool = False, quiet: bool = False
+) -> list[Result | Exception]:
+    """Train runs that may differ in everything, as many as can side by side over one base.
+
+    In their order each one's result, or the `LorakitError` that ended it alone.
+    """
+    groups: dict[str, list[int]] = {}
+    for number, recipe in enumerate(recipes):
+        groups.setdefault(_key(recipe), []).append(number)
+    ended: dict[int, Result | Exception] = {}
+    for members in groups.values():
+        chosen = [recipes[number] for number in members]
+        ended |= zip(members, _group(chosen, resume=resume, force=force, quiet=quiet))
+    return [ended[number] for number in range(len(recipes))]
 
 
 def _group(
