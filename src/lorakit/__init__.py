@@ -23,6 +23,7 @@ _PUBLIC = {
     "VeRA": "methods.vera",
     "activate": "core.activate",
     "adapters": "core.inject",
+    "allocate": "models.allocate",
     "combine": "analysis.combine",
     "convert": "formats.convert",
     "diff": "analysis.diff",
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from lorakit.methods.lora_fa import LoRAFA as LoRAFA
     from lorakit.methods.lora_ga import LoRAGA as LoRAGA
     from lorakit.methods.vera import VeRA as VeRA
+    from lorakit.models.allocate import allocate as allocate
     from lorakit.models.export import export_merged as export_merged
     from lorakit.models.extract import extract as extract
     from lorakit.models.plan import plan as plan

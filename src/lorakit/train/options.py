@@ -15,6 +15,12 @@ class LoraOptions(Part):
     rank: Rank | dict[str, Rank] = Field(
         default=8, description="r, or pattern: r with the first match"
     )
+    params: Whole | None = Field(
+        default=None, description="instead of `rank`: parameters to deal out as ranks"
+    )
+    by: Literal["gradient", "activation", "weight", "uniform"] = Field(
+        default="gradient", description="what `params` are dealt out by"
+    )
     alpha: Alpha | dict[str, Alpha] = Field(default=16.0, description="scale is alpha / r")
     targets: str | list[str] = Field(
         default="all-linear", description="presets, roles, names or globs"
@@ -25,7 +31,9 @@ class LoraOptions(Part):
     init: Literal["default", "pissa", "olora", "eva", "lora-ga", "loftq"] = Field(
         default="default", description="how A and B start"
     )
-    init_rows: Whole = Field(default=64, description="training rows that eva and lora-ga look at")
+    init_rows: Whole = Field(
+        default=64, description="training rows that eva, lora-ga and `by` look at"
+    )
     dropout: Share = Field(default=0.0, description="dropout on the input of A")
     in_float32: bool = Field(
         default=False, description="multiply in float32 on a base in bf16 or fp16, as PEFT does"

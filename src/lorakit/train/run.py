@@ -18,13 +18,14 @@ from transformers import set_seed
 from lorakit.core.errors import LorakitError, RecipeError, SaveError, Stopped
 from lorakit.core.folder import write_whole
 from lorakit.core.inject import InjectReport
+from lorakit.core.plan import Plan
 from lorakit.formats.save import save
 from lorakit.methods import method_named
 from lorakit.methods.inject import inject
+from lorakit.models.allocate import Allocation
 from lorakit.models.checkpointing import checkpoint_blocks
 from lorakit.models.ending import learnable_end
 from lorakit.models.load import Base, load_tokenizer, pick_device
-from lorakit.models.plan import plan
 from lorakit.tasks.base import Features
 from lorakit.train import checkpoint
 from lorakit.train.identity import (
@@ -37,6 +38,7 @@ from lorakit.train.identity import (
 )
 from lorakit.train.lock import owned
 from lorakit.train.plot import plot_loss
+from lorakit.train.ranks import ranks_of, write_plan
 from lorakit.train.recipe import ENDED, Recipe
 from lorakit.train.record import EVENTS, Record, log_to, read_events
 from lorakit.train.setup import CHECKPOINTS, Flow, Meet, RunTrainer, make_trainer
@@ -73,6 +75,7 @@ class Prepared:
     end: str | None
     about_end: str
     extras: list[str]
+    plan: Plan
     report: InjectReport
 
 
@@ -131,11 +134,11 @@ def prepare(
         bias=recipe.lora.bias, extras=tuple(extras), in_float32=recipe.lora.in_float32,
         init=initialiser(recipe, task, base.model, data[0], padding),
     )  # fmt: skip
-    chosen = plan(base.model, targets=recipe.lora.targets, rank=recipe.lora.rank)
+    chosen = ranks_of(recipe, base.model, data[0], padding, begun=folder if resume else None)
     report = inject(base.model, chosen, name=name, method=method)
     return Prepared(
         recipe, folder, begun, name, task, data, hashes, base, padding, end, about_end, extras,
-        report,
+        chosen, report,
     )  # fmt: skip
 
 
@@ -153,6 +156,9 @@ def conduct(
         if ready.begun is None:
             write_identity(folder, identity(recipe, ready.hashes, model, ready.extras))
             write_whole(folder / "recipe.yaml", recipe.dump().encode())
+        if isinstance(ready.plan, Allocation):
+            write_plan(folder, ready.plan)
+            log.info("%s", ready.plan.summary())
         log.info("%s", ready.report)
         if ready.about_end:
             log.warning("%s", ready.about_end)

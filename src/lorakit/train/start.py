@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from typing import Any
 
+from torch import Tensor
+
 from lorakit.methods.eva import EVA
 from lorakit.methods.loftq import LoftQ
 from lorakit.methods.lora_ga import LoRAGA
@@ -27,14 +29,21 @@ def initialiser(
         return LoftQ(full.model)
     if name not in (EVA.name, LoRAGA.name):
         return name
+    batches = drawn(recipe, model, rows, padding)
+    return EVA(batches) if name == EVA.name else LoRAGA(batches)
+
+
+def drawn(
+    recipe: Recipe, model: Any, rows: list[Features], padding: int
+) -> list[dict[str, Tensor]]:
+    """Batches of `lora.init_rows` training rows, drawn by the recipe's seed."""
     count = min(recipe.lora.init_rows, len(rows))
     chosen = random.Random(recipe.train.seed).sample(range(len(rows)), count)
     size = recipe.train.batch_size
-    batches = [
+    return [
         {
             key: value.to(model.device)
             for key, value in collate([rows[i] for i in part], padding=padding).items()
         }
         for part in (chosen[start : start + size] for start in range(0, count, size))
     ]
-    return EVA(batches) if name == EVA.name else LoRAGA(batches)

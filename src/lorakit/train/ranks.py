@@ -1,0 +1,58 @@
+"""A run's ranks: as the recipe gives them, or dealt out under a budget and kept in its folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lorakit.core.errors import ODDITIES, ResumeError
+from lorakit.core.folder import write_whole
+from lorakit.core.plan import Plan
+from lorakit.models.allocate import Allocation, allocate
+from lorakit.models.plan import plan
+from lorakit.tasks.base import Features
+from lorakit.train.heatmap import draw_heatmap
+from lorakit.train.recipe import Recipe
+from lorakit.train.start import drawn
+
+FILE = "plan.json"
+PICTURE = "ranks.png"
+
+
+def ranks_of(
+    recipe: Recipe, model: Any, rows: list[Features], padding: int, *, begun: Path | None
+) -> Plan:
+    """The recipe's plan on this base; a run that was `begun` in a folder keeps the one it has.
+
+    Scores of another machine may differ in their last bits, and ranks with them: what is resumed
+    is not dealt out again.
+    """
+    options = recipe.lora
+    if options.params is None:
+        return plan(model, targets=options.targets, rank=options.rank)
+    known = None if begun is None else read_plan(begun)
+    if known is not None:
+        return known
+    return allocate(
+        model, options.targets, params=options.params, by=options.by,
+        batches=drawn(recipe, model, rows, padding),
+    )  # fmt: skip
+
+
+def read_plan(folder: Path) -> Allocation | None:
+    """The allocation that a run's folder holds, or None; `ResumeError` where it is damaged."""
+    try:
+        return Allocation.from_dict(json.loads((folder / FILE).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except ODDITIES as error:
+        raise ResumeError(
+            f"{folder / FILE} is damaged: {error!r}. Start again in a new folder."
+        ) from error
+
+
+def write_plan(folder: Path, chosen: Allocation) -> None:
+    """Write the allocation and a picture of its ranks."""
+    write_whole(folder / FILE, (json.dumps(chosen.as_dict(), indent=1) + "\n").encode())
+    draw_heatmap(chosen, folder / PICTURE, title=chosen.summary(), label="rank")
