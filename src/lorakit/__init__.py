@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 # Public name -> the module that defines it. Sorted; a test keeps it complete.
 _PUBLIC = {
+    "AdaLoRA": "methods.adalora",
     "DoRA": "methods.dora",
     "EVA": "methods.eva",
     "LoRA": "methods.lora",
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from lorakit.formats.convert import convert as convert
     from lorakit.formats.load import load as load
     from lorakit.formats.save import save as save
+    from lorakit.methods.adalora import AdaLoRA as AdaLoRA
     from lorakit.methods.dora import DoRA as DoRA
     from lorakit.methods.eva import EVA as EVA
     from lorakit.methods.inject import inject as inject

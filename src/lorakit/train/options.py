@@ -25,8 +25,10 @@ class LoraOptions(Part):
     targets: str | list[str] = Field(
         default="all-linear", description="presets, roles, names or globs"
     )
-    method: Literal["lora", "dora", "lora-fa", "vera"] = Field(
-        default="lora", description="dora adds magnitudes, lora-fa freezes A, vera trains vectors"
+    method: Literal["lora", "adalora", "dora", "lora-fa", "vera"] = Field(
+        default="lora",
+        description="adalora prunes ranks, dora adds magnitudes, lora-fa freezes A, vera trains "
+        "vectors",
     )
     init: Literal["default", "pissa", "olora", "eva", "lora-ga", "loftq"] = Field(
         default="default", description="how A and B start"

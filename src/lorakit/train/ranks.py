@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ from lorakit.core.plan import Plan
 from lorakit.models.allocate import Allocation, allocate
 from lorakit.models.plan import plan
 from lorakit.tasks.base import Features
+from lorakit.train.adalora import prunes, ranks_left
 from lorakit.train.heatmap import draw_heatmap
 from lorakit.train.recipe import Recipe
 from lorakit.train.start import drawn
 
 FILE = "plan.json"
 PICTURE = "ranks.png"
+log = logging.getLogger("lorakit")
 
 
 def ranks_of(
@@ -56,3 +59,16 @@ def write_plan(folder: Path, chosen: Allocation) -> None:
     """Write the allocation and a picture of its ranks."""
     write_whole(folder / FILE, (json.dumps(chosen.as_dict(), indent=1) + "\n").encode())
     draw_heatmap(chosen, folder / PICTURE, title=chosen.summary(), label="rank")
+
+
+def tell_pruned(folder: Path, model: Any, adapter: str) -> None:
+    """Say which ranks AdaLoRA left, and draw them; nothing for other methods."""
+    if not prunes(model, adapter):
+        return
+    left = ranks_left(model, adapter)
+    line = (
+        f"{sum(left.values())} ranks left by adalora: {min(left.values())} to "
+        f"{max(left.values())} in each of {len(left)} targets"
+    )
+    log.info("%s", line)
+    draw_heatmap(left, folder / PICTURE, title=line, label="rank")

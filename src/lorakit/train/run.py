@@ -38,7 +38,7 @@ from lorakit.train.identity import (
 )
 from lorakit.train.lock import owned
 from lorakit.train.plot import plot_loss
-from lorakit.train.ranks import ranks_of, write_plan
+from lorakit.train.ranks import ranks_of, tell_pruned, write_plan
 from lorakit.train.recipe import ENDED, Recipe
 from lorakit.train.record import EVENTS, Record, log_to, read_events
 from lorakit.train.setup import CHECKPOINTS, Flow, Meet, RunTrainer, make_trainer
@@ -249,6 +249,7 @@ def _finish(
     step = best or trainer.state.global_step
     metrics = _metrics(events, step)
     metrics["seconds"] = round(seconds, 2)
+    tell_pruned(folder, trainer.adapted, trainer.adapter)
     log.info("the adapter is that of step %d of %d", step, trainer.state.global_step)
     adapter = save(
         trainer.adapted,
