@@ -6,10 +6,10 @@ from lorakit.analysis.cost import Cost, cost
 from lorakit.core.plan import Plan
 from lorakit.methods.lora import find_extras
 from lorakit.models.load import DTYPES, empty_model
-from lorakit.models.plan import plan
 from lorakit.models.roles import head_paths
 from lorakit.tasks import make_task
 from lorakit.train.data import read_data
+from lorakit.train.ranks import ranks_forecast
 from lorakit.train.recipe import Recipe
 
 
@@ -19,7 +19,7 @@ def forecast(recipe: Recipe) -> tuple[Plan, Cost]:
     if task.kind == "classes":
         read_data(recipe.data, task, recipe.train.seed)
     model = empty_model(recipe.model, task.kind, task.labels())
-    chosen = plan(model, targets=recipe.lora.targets, rank=recipe.lora.rank)
+    chosen = ranks_forecast(recipe, model)
     extras = find_extras(model, tuple(recipe.lora.extras))
     if task.kind == "classes":
         # A base without this head, as most are, gets a new one, which is trained in full.

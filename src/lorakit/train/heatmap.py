@@ -27,12 +27,14 @@ def draw_heatmap(
     table = grid(values)
     cells = np.array(table.values, dtype=float).reshape(len(table.rows), len(table.columns))
     shown = np.ma.masked_where(~(np.abs(cells) > 0), cells)
+    held = shown.compressed().tolist() or [1.0]
+    low, high = min(0.0, min(held)), max(0.0, max(held))
     tall = min(0.3, 20 / max(len(table.rows), 1))
     size = (2.6 + 0.62 * len(table.columns), 1.9 + tall * len(table.rows))
     figure = Figure(figsize=(max(size[0], 4.5), size[1]), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    image = axes.imshow(shown, cmap="cividis", aspect="auto", vmin=min(0.0, float(shown.min())))
+    image = axes.imshow(shown, cmap="cividis", aspect="auto", vmin=low, vmax=high)
     for row, line in enumerate(cells):
         for column, value in enumerate(line):
             if value == 0:

@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from lorakit.core.errors import ODDITIES, ResumeError
+from lorakit.core.errors import ODDITIES, RecipeError, ResumeError
 from lorakit.core.folder import write_whole
 from lorakit.core.plan import Plan
 from lorakit.models.allocate import Allocation, allocate
@@ -41,6 +41,20 @@ def ranks_of(
         model, options.targets, params=options.params, by=options.by,
         batches=drawn(recipe, model, rows, padding),
     )  # fmt: skip
+
+
+def ranks_forecast(recipe: Recipe, model: Any) -> Plan:
+    """The recipe's plan on a base without weights; `RecipeError` where weights would decide."""
+    options = recipe.lora
+    if options.params is None:
+        return plan(model, targets=options.targets, rank=options.rank)
+    if options.by != "uniform":
+        raise RecipeError(
+            f"lora.by {options.by} deals {options.params:,} parameters out by weights and data, "
+            "which no forecast reads. Run lorakit train, whose plan.json has the ranks, or "
+            "forecast with --lora.by uniform."
+        )
+    return allocate(model, options.targets, params=options.params, by=options.by)
 
 
 def read_plan(folder: Path) -> Allocation | None:
