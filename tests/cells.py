@@ -169,6 +169,7 @@ METHODS: dict[str, Callable[..., lk.LoRA]] = {
     "rsLoRA": lambda **given: lk.LoRA(alpha=6, rslora=True, **given),
     "DoRA": lambda **given: lk.DoRA(alpha=6, **given),
     "LoRA-FA": lambda **given: lk.LoRAFA(alpha=6, **given),
+    "AdaLoRA": lambda **given: lk.AdaLoRA(alpha=6, **given),
     "VeRA": lambda **given: lk.VeRA(**given),
     "PiSSA": lambda **given: lk.LoRA(alpha=6, init="pissa", **given),
     "OLoRA": lambda **given: lk.LoRA(alpha=6, init="olora", **given),
@@ -208,7 +209,7 @@ def cell(line: Row, method: str, dtype: str) -> str:
         return "no"
     if method != "LoftQ":  # whose purpose it is to start elsewhere
         assert same_bits(run(model, batch), base), "law 1: a fresh adapter changed the answers"
-    weaker = 5 if method == "VeRA" else 1  # whose vectors multiply each other
+    weaker = {"VeRA": 5, "AdaLoRA": 3}.get(method, 1)  # whose vectors multiply each other
     randomise(model, "default", scale=line.noise * weaker)
     _laws(line, model, batch, base, DTYPES[dtype])
     lk.remove(model, "default")

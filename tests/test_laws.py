@@ -56,6 +56,10 @@ CASES = {
     "dora, biased": Case("bert", "all-linear", lk.DoRA(alpha=8, bias="lora_only"), noise=0.3),
     "dora, convolution": Case("regnet", ["*.convolution"], lk.DoRA(alpha=8), noise=0.3),
     "dora from principal values": Case("llama", ["q", "v"], lk.DoRA(alpha=8, init="pissa")),
+    "singular values": Case("llama", "all-linear", lk.AdaLoRA(alpha=8)),
+    "singular values of slices and tables": Case(
+        "gpt_neox", ["q", "v", "embeddings"], lk.AdaLoRA(alpha=8, bias="lora_only")
+    ),
     "frozen A": Case("llama", ["q", "v", "embeddings"], lk.LoRAFA(alpha=8)),
     "principal values": Case("llama", "all-linear", lk.LoRA(alpha=8, init="pissa")),
     "principal values of slices": Case(

@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 # Public name -> the module that defines it. Sorted; a test keeps it complete.
 _PUBLIC = {
+    "AdaLoRA": "methods.adalora",
     "BitFit": "methods.bitfit",
     "DoRA": "methods.dora",
     "EVA": "methods.eva",
@@ -34,6 +35,7 @@ _PUBLIC = {
     "VeRA": "methods.vera",
     "activate": "core.activate",
     "adapters": "core.inject",
+    "allocate": "models.allocate",
     "combine": "analysis.combine",
     "convert": "formats.convert",
     "diff": "analysis.diff",
@@ -71,6 +73,7 @@ if TYPE_CHECKING:
     from lorakit.formats.convert import convert as convert
     from lorakit.formats.load import load as load
     from lorakit.formats.save import save as save
+    from lorakit.methods.adalora import AdaLoRA as AdaLoRA
     from lorakit.methods.bitfit import BitFit as BitFit
     from lorakit.methods.bottleneck import Houlsby as Houlsby
     from lorakit.methods.bottleneck import Pfeiffer as Pfeiffer
@@ -90,6 +93,7 @@ if TYPE_CHECKING:
     from lorakit.methods.prefix import PrefixTuning as PrefixTuning
     from lorakit.methods.prompt import PromptTuning as PromptTuning
     from lorakit.methods.vera import VeRA as VeRA
+    from lorakit.models.allocate import allocate as allocate
     from lorakit.models.export import export_merged as export_merged
     from lorakit.models.extract import extract as extract
     from lorakit.models.plan import plan as plan

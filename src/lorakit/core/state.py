@@ -133,10 +133,12 @@ def _capture(
         anchor = update.anchor
         magnitude = getattr(update, "magnitude", None)
         vectors = getattr(update, "vectors", None)
-        both = (update.A.detach(), update.B.detach())
+        *both, alpha = update.plain()
+        if not both[0].shape[-2]:
+            return
         A, B = (_copy(f) if vectors is None else _alike(f, shared) for f in both)
         state.low_rank[update.target(path)] = LowRankState(
-            geometry.name, A, B, update.alpha, geometry.kernel(layer),
+            geometry.name, A, B, alpha, geometry.kernel(layer),
             None if outputs is None else _copy(outputs), update.width,
             None if anchor is None else (_copy(anchor[0]), _copy(anchor[1])),
             None if magnitude is None else _copy(magnitude),

@@ -202,6 +202,10 @@ class LowRank(Update):
         """A and B as they act."""
         return self.A, self.B
 
+    def plain(self) -> tuple[Tensor, Tensor, float]:
+        """A, B and alpha as files keep them, detached; a rank of 0 leaves the update out."""
+        return self.A.detach(), self.B.detach(), self.alpha
+
     def product(self, layer: nn.Module, x: Tensor) -> Tensor:
         """What the low-rank change of the weight makes of x."""
         if self.in_float32 and x.is_floating_point():

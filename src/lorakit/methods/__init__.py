@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lorakit.core.errors import UnsupportedError, did_you_mean
+from lorakit.methods.adalora import AdaLoRA
 from lorakit.methods.bitfit import BitFit
 from lorakit.methods.bottleneck import Houlsby, Pfeiffer
 from lorakit.methods.dora import DoRA
@@ -16,7 +17,7 @@ from lorakit.methods.prefix import PrefixTuning
 from lorakit.methods.prompt import PromptTuning
 from lorakit.methods.vera import VeRA
 
-LOW_RANK: tuple[type[LoRA], ...] = (LoRA, DoRA, LoRAFA, VeRA)
+LOW_RANK: tuple[type[LoRA], ...] = (LoRA, AdaLoRA, DoRA, LoRAFA, VeRA)
 BASELINES: tuple[type[Method], ...] = (
     Full, Top, BitFit, NormTuning, Houlsby, Pfeiffer, Parallel, PrefixTuning, PromptTuning, IA3,
     Probe,

@@ -9,8 +9,8 @@ from lorakit.models.load import DTYPES, empty_model
 from lorakit.models.roles import head_paths
 from lorakit.tasks import make_task
 from lorakit.train.data import read_data
+from lorakit.train.ranks import ranks_forecast
 from lorakit.train.recipe import Recipe
-from lorakit.train.start import chosen_plan
 
 
 def forecast(recipe: Recipe) -> tuple[Plan, Cost]:
@@ -19,7 +19,7 @@ def forecast(recipe: Recipe) -> tuple[Plan, Cost]:
     if task.kind == "classes":
         read_data(recipe.data, task, recipe.train.seed)
     model = empty_model(recipe.model, task.kind, task.labels())
-    chosen = chosen_plan(recipe, model)
+    chosen = ranks_forecast(recipe, model)
     extras = find_extras(model, tuple(recipe.lora.extras))
     if task.kind == "classes":
         # A base without this head, as most are, gets a new one, which is trained in full.

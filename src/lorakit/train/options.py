@@ -9,13 +9,13 @@ from pydantic import BeforeValidator, Field
 from lorakit.tasks.options import Alpha, Count, Part, Positive, Rank, Share, Whole, number
 
 # The methods of `lorakit.methods`, whose import takes long; a test compares the two.
-LOW_RANK = ("lora", "dora", "lora-fa", "vera")
+LOW_RANK = ("lora", "adalora", "dora", "lora-fa", "vera")
 BASELINES = ("full", "top", "bitfit", "norms", "houlsby", "pfeiffer", "parallel", "prefix",
              "prompt", "ia3", "probe")  # fmt: skip
 SIZED = (*LOW_RANK, "top", "houlsby", "pfeiffer", "parallel", "prefix", "prompt")
 Method = Literal[
-    "lora", "dora", "lora-fa", "vera", "full", "top", "bitfit", "norms", "houlsby", "pfeiffer",
-    "parallel", "prefix", "prompt", "ia3", "probe",
+    "lora", "adalora", "dora", "lora-fa", "vera", "full", "top", "bitfit", "norms", "houlsby",
+    "pfeiffer", "parallel", "prefix", "prompt", "ia3", "probe",
 ]  # fmt: skip
 OF_ALL = ("rank", "targets", "extras")  # the fields of `lora` that other methods read, too
 
@@ -26,6 +26,12 @@ class LoraOptions(Part):
     rank: Rank | dict[str, Rank] = Field(
         default=8, description="r, or pattern: r with the first match; the size of other methods"
     )
+    params: Whole | None = Field(
+        default=None, description="instead of `rank`: parameters to deal out as ranks"
+    )
+    by: Literal["gradient", "activation", "weight", "uniform"] = Field(
+        default="gradient", description="what `params` are dealt out by"
+    )
     alpha: Alpha | dict[str, Alpha] = Field(default=16.0, description="scale is alpha / r")
     targets: str | list[str] | None = Field(
         default=None, description="presets, roles, names or globs; else the method's own"
@@ -33,7 +39,9 @@ class LoraOptions(Part):
     init: Literal["default", "pissa", "olora", "eva", "lora-ga", "loftq"] = Field(
         default="default", description="how A and B start"
     )
-    init_rows: Whole = Field(default=64, description="training rows that eva and lora-ga look at")
+    init_rows: Whole = Field(
+        default=64, description="training rows that eva, lora-ga and `by` look at"
+    )
     dropout: Share = Field(default=0.0, description="dropout on the input of A")
     in_float32: bool = Field(
         default=False, description="multiply in float32 on a base in bf16 or fp16, as PEFT does"

@@ -80,6 +80,10 @@ class Recipe(Part):
             raise ValueError("data.prompt and data.completion go together: set both or none")
         if self.lora.init == "loftq" and self.train.quantise == "none":
             raise ValueError("lora.init loftq makes up for quantisation: set train.quantise")
+        if self.lora.params is not None and isinstance(self.lora.rank, dict):
+            raise ValueError("lora.params deals out ranks, and lora.rank does as well: set one")
+        if self.lora.params is not None and self.method in ("vera", "adalora"):
+            raise ValueError(f"lora.params is not for {self.method}: set lora.rank")
         if self.data.end is not None and self.task not in ENDED:
             raise ValueError(f"data.end is for {' and '.join(ENDED)}; {self.task} ends rows itself")
         return self

@@ -18,8 +18,10 @@ from transformers import set_seed
 from lorakit.core.errors import LorakitError, RecipeError, SaveError, Stopped
 from lorakit.core.folder import write_whole
 from lorakit.core.inject import InjectReport
+from lorakit.core.plan import Plan
 from lorakit.formats.save import save
 from lorakit.methods.inject import inject
+from lorakit.models.allocate import Allocation
 from lorakit.models.checkpointing import checkpoint_blocks
 from lorakit.models.ending import learnable_end
 from lorakit.models.load import Base, load_tokenizer, pick_device
@@ -35,11 +37,12 @@ from lorakit.train.identity import (
 )
 from lorakit.train.lock import owned
 from lorakit.train.plot import plot_loss
+from lorakit.train.ranks import ranks_of, tell_pruned, write_plan
 from lorakit.train.recipe import ENDED, Recipe
 from lorakit.train.record import EVENTS, Record, log_to, read_events
 from lorakit.train.setup import CHECKPOINTS, Flow, Meet, RunTrainer, make_trainer
 from lorakit.train.source import Source
-from lorakit.train.start import chosen_method, chosen_plan
+from lorakit.train.start import chosen_method
 
 NAME = "trained"
 METRICS = "metrics.json"
@@ -71,6 +74,7 @@ class Prepared:
     end: str | None
     about_end: str
     extras: list[str]
+    plan: Plan
     report: InjectReport
 
 
@@ -125,10 +129,11 @@ def prepare(
         check_same_base(begun, base.model)
     padding = tokenizer.pad_token_id
     method = chosen_method(recipe, task, base.model, data[0], padding=padding, extras=extras)
-    report = inject(base.model, chosen_plan(recipe, base.model), name=name, method=method)
+    chosen = ranks_of(recipe, base.model, data[0], padding, begun=folder if resume else None)
+    report = inject(base.model, chosen, name=name, method=method)
     return Prepared(
         recipe, folder, begun, name, task, data, hashes, base, padding, end, about_end, extras,
-        report,
+        chosen, report,
     )  # fmt: skip
 
 
@@ -146,6 +151,9 @@ def conduct(
         if ready.begun is None:
             write_identity(folder, identity(recipe, ready.hashes, model, ready.extras))
             write_whole(folder / "recipe.yaml", recipe.dump().encode())
+        if isinstance(ready.plan, Allocation):
+            write_plan(folder, ready.plan)
+            log.info("%s", ready.plan.summary())
         log.info("%s", ready.report)
         if ready.about_end:
             log.warning("%s", ready.about_end)
@@ -236,6 +244,7 @@ def _finish(
     step = best or trainer.state.global_step
     metrics = _metrics(events, step)
     metrics["seconds"] = round(seconds, 2)
+    tell_pruned(folder, trainer.adapted, trainer.adapter)
     log.info("the adapter is that of step %d of %d", step, trainer.state.global_step)
     adapter = save(
         trainer.adapted,

@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from lorakit.core.plan import Plan
 from lorakit.methods import LoRA, Method, Top, method_named
@@ -20,6 +20,11 @@ from lorakit.models.plan import plan
 from lorakit.tasks.base import Features, Task, collate
 from lorakit.train.options import SIZED
 from lorakit.train.recipe import Recipe
+
+
+def own_words(recipe: Recipe) -> str | list[str]:
+    """What the recipe's targets are: those it names, or those of its method."""
+    return recipe.lora.targets or list(method_named(recipe.method).targets)
 
 
 def chosen_plan(recipe: Recipe, model: nn.Module) -> Plan:
@@ -63,14 +68,21 @@ def _initialiser(
         return LoftQ(full.model)
     if name not in (EVA.name, LoRAGA.name):
         return name
+    batches = drawn(recipe, model, rows, padding)
+    return EVA(batches) if name == EVA.name else LoRAGA(batches)
+
+
+def drawn(
+    recipe: Recipe, model: Any, rows: list[Features], padding: int
+) -> list[dict[str, Tensor]]:
+    """Batches of `lora.init_rows` training rows, drawn by the recipe's seed."""
     count = min(recipe.lora.init_rows, len(rows))
     chosen = random.Random(recipe.train.seed).sample(range(len(rows)), count)
     size = recipe.train.batch_size
-    batches = [
+    return [
         {
             key: value.to(model.device)
             for key, value in collate([rows[i] for i in part], padding=padding).items()
         }
         for part in (chosen[start : start + size] for start in range(0, count, size))
     ]
-    return EVA(batches) if name == EVA.name else LoRAGA(batches)

@@ -36,6 +36,13 @@ from lorakit.models.headless import (
     same_logits,
 )
 from lorakit.train import checkpoint
+from lorakit.train.adalora import (
+    Pruning,
+    is_settled,
+    prunes,
+    restore_progress,
+    write_progress,
+)
 from lorakit.train.sampler import SeededSampler
 
 _CLOSE = 1e-5  # relative: two sums in float32 of the same losses
@@ -64,6 +71,8 @@ class AdapterTrainer(Trainer):
         self._headless: dict[tuple[Any, ...], bool] = {}  # by kind of batch: whether it is right
         with _known_as_adapted(model):
             super().__init__(model, *args, **kwargs)
+        if prunes(model, self.adapter):
+            self.add_callback(Pruning(model, self.adapter))
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
@@ -190,6 +199,8 @@ class AdapterTrainer(Trainer):
         )
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        if not is_settled(self.adapted, self.adapter, self.state):
+            return False
         best = super()._determine_best_metric(metrics, trial)
         if best:
             self.control.should_save = True  # the best state is one that can be gone back to
@@ -217,6 +228,7 @@ class AdapterTrainer(Trainer):
     def _fill(self, folder: Path) -> None:
         for name, content in adapter_files(self.adapted, self.adapter).items():
             (folder / name).write_bytes(content)
+        write_progress(folder, self.adapted, self.adapter)
         place = os.fspath(folder)
         self._save_optimizer_and_scheduler(place)
         self._save_scaler(place)
@@ -237,7 +249,8 @@ class AdapterTrainer(Trainer):
         """Put the adapter of a checkpoint on the model, every tensor of it; return its state."""
         checkpoint.require_whole(folder)
         state = read_adapter(folder, model=self.adapted)
-        restore(self.adapted, self.adapter, state)
+        if not restore_progress(folder, self.adapted, self.adapter):
+            restore(self.adapted, self.adapter, state)
         return TrainerState.load_from_json(str(folder / checkpoint.STATE))
 
     def restore_best(self) -> int | None:

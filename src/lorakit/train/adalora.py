@@ -1,0 +1,90 @@
+"""AdaLoRA in a `Trainer`: its penalty and its pruning, and what a checkpoint keeps of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import TrainerCallback
+
+from lorakit.core.errors import ResumeError
+from lorakit.core.registry import require_registry
+from lorakit.core.state import trained_parameters
+from lorakit.methods.adalora import AdaLoRA, progress, singular
+
+FILE = "adalora.safetensors"
+
+
+class Pruning(TrainerCallback):
+    """Adds the penalty's gradient before each of the optimiser's steps, and prunes after it.
+
+    The gradient is added behind the clipping: that, and the loss in the record, are of the task
+    alone, however many batches are added up to a step.
+    """
+
+    def __init__(self, model: nn.Module, adapter: str):
+        self.model, self.adapter = model, adapter
+        self.method = method_of(model, adapter)
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Add the gradient of the penalty."""
+        own = [p for _, p in trained_parameters(self.model, self.adapter)]
+        penalty = self.method.penalty(self.model, self.adapter)
+        for parameter, more in zip(own, torch.autograd.grad(penalty, own, allow_unused=True)):
+            if more is not None and parameter.grad is not None:
+                parameter.grad.add_(more)
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Judge the ranks, and prune where it is due."""
+        self.method.step(self.model, self.adapter, state.global_step + 1, state.max_steps)
+
+
+def prunes(model: nn.Module, adapter: str) -> bool:
+    """Whether the adapter has ranks that AdaLoRA prunes."""
+    return bool(singular(model, adapter))
+
+
+def method_of(model: nn.Module, adapter: str) -> AdaLoRA:
+    """The adapter's options."""
+    method = require_registry(model).entry(adapter).method
+    assert isinstance(method, AdaLoRA)
+    return method
+
+
+def is_settled(model: nn.Module, adapter: str, state: Any) -> bool:
+    """Whether the adapter has the ranks to end with: AdaLoRA's have to fall first."""
+    if not prunes(model, adapter):
+        return True
+    return method_of(model, adapter).is_settled(state.global_step, state.max_steps)
+
+
+def ranks_left(model: nn.Module, adapter: str) -> dict[str, int]:
+    """The ranks that AdaLoRA left of each target."""
+    return {target: len(own.plain()[0]) for target, own in singular(model, adapter).items()}
+
+
+def write_progress(folder: Path, model: nn.Module, adapter: str) -> None:
+    """Keep what files of an adapter do not: the values apart, and what ranks are judged by."""
+    if prunes(model, adapter):
+        held = progress(model, adapter)
+        save_file({k: v.detach().cpu().contiguous() for k, v in held.items()}, folder / FILE)
+
+
+def restore_progress(folder: Path, model: nn.Module, adapter: str) -> bool:
+    """Put a checkpoint's values on the model, all or none; False for what is no AdaLoRA."""
+    if not prunes(model, adapter):
+        return False
+    held = progress(model, adapter)
+    given = load_file(folder / FILE) if (folder / FILE).is_file() else {}
+    if {k: v.shape for k, v in held.items()} != {k: v.shape for k, v in given.items()}:
+        raise ResumeError(
+            f"{folder / FILE} does not fit the adapter {adapter!r}. Resume with the recipe that "
+            "the checkpoint was made with."
+        )
+    with torch.no_grad():
+        for key, value in held.items():
+            value.copy_(given[key])
+    return True
