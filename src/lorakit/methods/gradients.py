@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lorakit.core.errors import PlanError, UnsupportedError
-from lorakit.core.update import with_values
+from lorakit.core.whole import with_values
 from lorakit.layers import MATRICES
 from lorakit.layers.experts import ExpertsGeometry
 from lorakit.layers.form import Form
