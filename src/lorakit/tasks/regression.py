@@ -25,10 +25,10 @@ class RegressionTask:
 
     options: DataOptions
     cut: int = 0
+    best: tuple[str, bool] = ("pearson", True)
 
     name: ClassVar[str] = "regression"
     kind: ClassVar[str] = "classes"
-    best: ClassVar[tuple[str, bool]] = ("pearson", True)
 
     def read(self, rows: Sequence[Row], *, training: bool) -> list[tuple[str, str | None, float]]:
         name = shapes.field(self.options.label, shapes.SCORES, rows[0], "the score")

@@ -9,7 +9,7 @@ from lorakit.models.load import DTYPES, empty_model
 from lorakit.models.plan import plan
 from lorakit.models.roles import head_paths
 from lorakit.tasks import make_task
-from lorakit.train.data import read_data
+from lorakit.tasks.data import read_data
 from lorakit.train.recipe import Recipe
 
 
