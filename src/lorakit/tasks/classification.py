@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from lorakit.core.errors import DataError, did_you_mean, shortlist
+from lorakit.metrics.classification import Confusion
 from lorakit.tasks import shapes
 from lorakit.tasks.base import Features
 from lorakit.tasks.options import DataOptions
@@ -64,36 +65,23 @@ class ClassificationTask:
         return logits.float().argmax(-1, keepdim=True)
 
     def metrics(self, statistics: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-        return figures(confusion(statistics[:, 0], labels, len(self.known)))
+        table = self.confusion(statistics, labels)
+        found = {
+            "accuracy": table.accuracy,
+            "f1_macro": table.mean_f1("macro"),
+            "matthews": table.matthews,
+        }
+        # Of two classes the last is the positive one: "1" of MRPC and QQP.
+        return found | ({"f1": float(table.f1[-1])} if len(table.classes) == 2 else {})
 
-
-def confusion(chosen: np.ndarray, labels: np.ndarray, classes: int = 0) -> np.ndarray:
-    """(classes, classes): how many rows of each label (rows) were given which (columns)."""
-    chosen, labels = chosen.astype(int), labels.astype(int)
-    count = max(classes, chosen.max(initial=0) + 1, labels.max(initial=0) + 1)
-    return np.bincount(labels * count + chosen, minlength=count**2).reshape(count, count)
-
-
-def figures(table: np.ndarray) -> dict[str, float]:
-    """Accuracy, macro F1, Matthews' correlation and, of two classes, F1 of the last one.
-
-    All from one table of confusion, so that a thousand resamples of it cost little; scikit-learn's
-    definitions: a class that is neither there nor given does not count, and what would be divided
-    by nothing is 0. Matthews' correlation of many classes is Gorodkin's R_K (2004).
-    """
-    total, hits = table.sum(), np.trace(table)
-    there, given = table.sum(1), table.sum(0)
-    counted = there + given > 0
-    f1 = 2 * np.diag(table)[counted] / (there + given)[counted]
-    spread = (total**2 - (there**2).sum()) * float(total**2 - (given**2).sum())
-    found = {
-        "accuracy": float(hits / total),
-        "f1_macro": float(f1.mean()),
-        "matthews": float((hits * total - there @ given) / np.sqrt(spread)) if spread else 0.0,
-    }
-    if len(table) == 2:
-        found["f1"] = float(f1[-1]) if counted[-1] else 0.0
-    return found
+    def confusion(self, statistics: np.ndarray, labels: np.ndarray) -> Confusion:
+        """How many rows of each label were given which."""
+        given, there = statistics[:, 0].astype(np.int64), np.asarray(labels, dtype=np.int64)
+        count = max(len(self.known), given.max() + 1, there.max() + 1)
+        # A thousand resamples are counted for an interval: at once, not row by row.
+        counts = np.bincount(there * count + given, minlength=count**2).reshape(count, count)
+        names = self.known if len(self.known) == count else map(str, range(count))
+        return Confusion(tuple(names), counts)
 
 
 def read_texts(options: DataOptions, rows: Sequence[Row]) -> list[tuple[str, str | None]]:

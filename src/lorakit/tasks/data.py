@@ -37,7 +37,7 @@ def read_data(options: DataOptions, task: Task, seed: int) -> Checked:
     elif options.eval_share:
         if task.name == "text" and len(rows) == 1:
             return _split_document(task.read(rows, training=True)[0], options.eval_share)
-        rows, held = _split(rows, options.eval_share, seed)
+        rows, held = hold_out(rows, options.eval_share, seed)
     train = task.read(rows, training=True)
     return Checked(train, task.read(held, training=False) if held else [])
 
@@ -115,7 +115,8 @@ def longest_row(task: Task, tokenizer: Any, config: Any, options: DataOptions) -
     return options.max_length
 
 
-def _split(rows: list[Any], share: float, seed: int) -> tuple[list[Any], list[Any]]:
+def hold_out(rows: list[Any], share: float, seed: int) -> tuple[list[Any], list[Any]]:
+    """(rows to train on, rows held out), drawn by the seed; or `DataError` where none are left."""
     count = max(1, round(len(rows) * share))
     if count >= len(rows):
         raise DataError(

@@ -53,7 +53,7 @@ def _squad(version: str, about: str) -> Benchmark:
         f"squad/v{version[0]}", about, ("completion", "seq2seq"),
         {"train": (f"train-v{version}.json",), "dev": (f"dev-v{version}.json",)},
         {"prompt": "{context}\n{question}\n", "completion": "{answer}"},
-        ("f1", "exact_match"), _questions, answers="answers",
+        ("squad_f1", "squad_em"), _questions, answers="answers",
         blank=BLANK if version == "2.0" else None, hub=Hub(change=_of_hub),
     )  # fmt: skip
 
