@@ -2,7 +2,7 @@
 
 The mean over orders 1 to 4 and over a row's references of the cosine, in which what an answer
 repeats beyond the reference is clipped, times a Gaussian of the difference in words (sigma 6),
-times 10: the form of the COCO caption evaluation, which does not divide counts by the text's length.
+times 10: the form of the COCO caption evaluation, which does not divide counts by lengths.
 The inverse document frequency is that of the references given, one document for each row: figures
 over other rows cannot be compared, and one row alone scores 0, as all stands in every document.
 """
