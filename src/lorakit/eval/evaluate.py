@@ -11,16 +11,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
 from lorakit.core.fingerprint import fingerprint
 from lorakit.core.folder import write_whole
 from lorakit.core.registry import registry_of
 from lorakit.eval.generate import Decoding, write
-from lorakit.eval.interval import Estimate, estimate
+from lorakit.eval.marks import mark, signatures
 from lorakit.eval.outcome import Evaluation, Voice
-from lorakit.eval.questions import Question, questions, settle
+from lorakit.eval.questions import questions, settle
 from lorakit.eval.record import Answers, check_same, file_of, recorded, write_identity
 from lorakit.eval.report import write_report
 from lorakit.eval.score import Scored, evaluate_rows
@@ -28,7 +27,6 @@ from lorakit.eval.session import Session, about, adapter_folder, open_session
 from lorakit.eval.subject import Subject, What, choose
 from lorakit.formats.files import read_folder
 from lorakit.formats.manifest import MANIFEST, sha256
-from lorakit.metrics import metric, signature
 from lorakit.models.ending import check_end
 from lorakit.tasks.chat import turn_end
 from lorakit.tasks.classification import ClassificationTask
@@ -157,10 +155,8 @@ def _measure(
             batch_size=what.batch_size, done=bar.update,
         )  # fmt: skip
     voice.answers = [settle(answers.found[place], task) for place in range(len(asked))]
-    voice.figures.update(score_answers(subject.metrics, voice.answers, asked))
-    references = [question.references for question in asked]
-    found.asked = asked
-    found.signatures = {name: signature(name, references) for name in subject.metrics}
+    voice.figures.update(mark(subject.metrics, voice.answers, asked))
+    found.asked, found.signatures = asked, signatures(subject.metrics, asked)
 
 
 def write_missing(
@@ -177,20 +173,6 @@ def write_missing(
         answers.add([(places[at], answer) for at, answer in batch])
         if done is not None:
             done(len(batch))
-
-
-def score_answers(
-    metrics: Sequence[str], answers: Sequence[str], asked: Sequence[Question]
-) -> dict[str, Estimate]:
-    """Metrics of texts over answers to questions, with their intervals over the questions."""
-    references = [question.references for question in asked]
-    chosen = {name: metric(name) for name in metrics}
-    rows = {name: one.statistics(answers, references) for name, one in chosen.items()}
-
-    def measure(places: np.ndarray) -> dict[str, float]:
-        return {name: one.total(rows[name][places].sum(0)) for name, one in chosen.items()}
-
-    return estimate(len(asked), measure)
 
 
 def _given(

@@ -8,6 +8,7 @@ from string import Formatter
 from typing import Any
 
 import torch
+from transformers import LogitsProcessorList, NoRepeatNGramLogitsProcessor
 
 from lorakit.core.errors import RecipeError
 from lorakit.eval.batches import Names, asked, grouped
@@ -24,7 +25,7 @@ class Decoding:
 
     Temperature 0 takes the likeliest token. An answer ends before the token `end`, by default the
     tokenizer's own, and before the text `stop`. `length_penalty` and `no_repeat_ngram` are those of
-    the LoRA paper's Table 11 (10 beams, 0.9 and 4 on E2E).
+    the LoRA paper's Table 11 (10 beams, 0.9 and 4 on E2E); the latter looks at the answer alone.
     """
 
     max_new_tokens: int = 64
@@ -56,9 +57,18 @@ class Decoding:
             found["temperature"] = self.temperature
         if self.beams > 1:
             found["length_penalty"] = self.length_penalty
-        if self.no_repeat_ngram:
-            found["no_repeat_ngram_size"] = self.no_repeat_ngram
         return found
+
+    def processors(self, width: int) -> LogitsProcessorList:
+        """What forbids tokens of an answer that begins after `width` tokens.
+
+        Transformers' own option counts a decoder's prompt as well, so that an answer could not
+        repeat a name that it was asked about.
+        """
+        if not self.no_repeat_ngram:
+            return LogitsProcessorList()
+        forbid = NoRepeatNGramLogitsProcessor(self.no_repeat_ngram)
+        return LogitsProcessorList([lambda ids, scores: forbid(ids[:, width:], scores)])  # pyright: ignore[reportArgumentType]
 
 
 def generate(
@@ -102,11 +112,13 @@ def write(
     for places in grouped([len(own) for own in ids], batch_size):
         inputs = _padded([ids[place] for place in places], tokenizer.pad_token_id, decoder_only)
         inputs = {key: value.to(model.device) for key, value in inputs.items()}
+        width = inputs["input_ids"].shape[1] if decoder_only else 0
         with asked(model, adapters):
             written = model.generate(
-                **inputs, pad_token_id=tokenizer.pad_token_id, use_cache=True, **options
-            )
-        fresh = written[:, inputs["input_ids"].shape[1] :] if decoder_only else written
+                **inputs, pad_token_id=tokenizer.pad_token_id, use_cache=True,
+                logits_processor=decoding.processors(width), **options,
+            )  # fmt: skip
+        fresh = written[:, width:]
         texts = tokenizer.batch_decode(fresh, skip_special_tokens=True)
         stop = decoding.stop
         yield [(p, t.partition(stop)[0] if stop else t) for p, t in zip(places, texts)]

@@ -13,6 +13,7 @@ from lorakit.core.errors import ResumeError, SaveError, shortlist
 from lorakit.core.folder import write_whole
 
 IDENTITY = "identity.json"
+NESTED = ("adapters", "decoding")
 
 
 def recorded(folder: Path, *, resume: bool) -> dict[str, Any] | None:
@@ -38,7 +39,7 @@ def recorded(folder: Path, *, resume: bool) -> dict[str, Any] | None:
 
 def check_same(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
     """Raise `ResumeError` that names what is not as it was when the evaluation was begun."""
-    new = json.loads(json.dumps(new))
+    old, new = _flat(old), _flat(json.loads(json.dumps(new)))
     changed = [
         f"{key} was {_short(old.get(key))} and is {_short(new.get(key))}"
         for key in sorted(old.keys() | new.keys())
@@ -49,6 +50,14 @@ def check_same(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
             f"This is not the evaluation that was begun in {folder}: {shortlist(changed, 2)}. "
             "Resume with what it was begun with, or choose another --out."
         )
+
+
+def _flat(value: dict[str, Any]) -> dict[str, Any]:
+    """The settings by dotted names, so that a message can tell of the one that changed."""
+    told = {key: inner for key, inner in value.items() if key not in NESTED}
+    for key in NESTED:
+        told |= {f"{key}.{name}": own for name, own in (value.get(key) or {}).items()}
+    return told
 
 
 def _short(value: Any) -> str:

@@ -16,7 +16,7 @@ EXAMPLES = 5
 def columns(found: Evaluation) -> list[list[str]]:
     """The figures in rows, the voices in columns, under a line with their names."""
     names = list(dict.fromkeys(name for voice in found.voices for name in voice.figures))
-    lines = [["metric", *(voice.label for voice in found.voices), "rows"]]
+    lines = [["metric", *(voice.label for voice in found.voices), "n"]]
     for name in names:
         figures = [voice.figures[name] for voice in found.voices]
         lines.append([name, *map(str, figures), str(figures[0].rows)])

@@ -10,10 +10,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from lorakit.core.errors import DataError, MissingExtraError, RecipeError, did_you_mean
+from lorakit.core.errors import RecipeError, did_you_mean
 from lorakit.eval.generate import Decoding
+from lorakit.eval.marks import check, lacks
 from lorakit.eval.questions import ASKED, group_rows
-from lorakit.metrics import TEXT, metric
 from lorakit.tasks import TASKS, make_task
 from lorakit.tasks.benchmarks import benchmark_named
 from lorakit.tasks.classification import ClassificationTask
@@ -21,6 +21,7 @@ from lorakit.tasks.data import eval_place, hold_out, split_rows
 from lorakit.tasks.options import DataOptions
 from lorakit.tasks.rows import Row
 
+HELD_OUT = "held out"  # the rows that a run kept from its training by a share
 KEPT = ("max_length", "end")  # of a recipe's data, where another benchmark is asked
 
 
@@ -85,6 +86,8 @@ def choose(runs: Sequence[dict[str, Any]], what: What) -> Subject:
     if what.rows is not None and what.rows < len(groups):
         rows, groups = _first(rows, groups[: what.rows])
     metrics, notes = _metrics(name, options[0], what)
+    if options[0].benchmark is not None and split != HELD_OUT:
+        split = benchmark_named(options[0].benchmark).split(split)  # by its own name
     return Subject(name, options, labels, place, split, rows, groups, metrics, notes)
 
 
@@ -134,7 +137,7 @@ def _place(recipe: dict[str, Any], what: What) -> tuple[str, str]:
         raise RecipeError(
             "The adapter's run had no evaluation rows. Name some with --data FILE_OR_FOLDER."
         )
-    return (options.train, "held out") if place is None else (place, "eval")
+    return (options.train, HELD_OUT) if place is None else (place, "eval")
 
 
 def _options(recipe: dict[str, Any], what: What, place: str) -> DataOptions:
@@ -158,7 +161,7 @@ def _checked(said: dict[str, Any]) -> DataOptions:
 def _rows(
     recipe: dict[str, Any], options: DataOptions, what: What, place: str, split: str
 ) -> list[Row]:
-    if split == "held out":
+    if split == HELD_OUT:
         seed = (recipe.get("train") or {}).get("seed", 0)
         rows = split_rows(options, place, "train", options.train_rows)
         return hold_out(rows, options.eval_share, seed)[1]
@@ -181,29 +184,18 @@ def _metrics(task: str, options: DataOptions, what: What) -> tuple[tuple[str, ..
                 "Leave out --metrics."
             )
         for name in what.metrics:
-            metric(name).signature(None)  # raises for what is unknown or lacks its data
+            check(name)
         return what.metrics, []
     if options.benchmark is None or task not in ASKED:
         return (), []
     found, notes = [], []
     for name in benchmark_named(options.benchmark).metrics:
-        if name not in TEXT:
-            continue
-        lacks = _lacks(name)
-        if lacks is None:
+        reason = lacks(name)
+        if reason is None:
             found.append(name)
         else:
-            notes.append(f"{name} is left out: {lacks}")
+            notes.append(f"{name} is left out: {reason}")
     return tuple(found), notes
-
-
-def _lacks(name: str) -> str | None:
-    """What a metric needs and does not find, or None."""
-    try:
-        metric(name).signature(None)
-    except (DataError, MissingExtraError) as error:
-        return str(error)
-    return None
 
 
 def _task(name: str, options: DataOptions, labels: list[str] | None) -> Any:

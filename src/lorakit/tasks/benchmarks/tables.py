@@ -123,7 +123,7 @@ BENCHMARKS = (
             "dev": ("devset.csv", "devel-fixed*.csv", "*val*.jsonl", "*dev*.jsonl"),
             "test": ("testset_w_refs.csv", "test-fixed*.csv", "*test*.jsonl"),
         },
-        _sets("mr", "ref"), ("bleu_e2e", "nist", "meteor", "rouge_l_coco", "cider"), _e2e,
+        _sets("mr", "ref"), ("bleu_e2e", "nist", "meteor", "rouge_l_coco", "cider", "slots"), _e2e,
         group="mr",
     ),
     Benchmark(
