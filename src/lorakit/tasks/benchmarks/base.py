@@ -43,7 +43,7 @@ class Hub:
         number = fields.get(label) if label else None
         if self.labels and isinstance(number, int) and 0 <= number < len(self.labels):
             fields[str(label)] = self.labels[number]
-        elif self.labels and number == -1:  # the hub's way to leave a label out
+        elif number == -1:  # the hub's way to leave a label out, or a score
             del fields[str(label)]
         return Row(fields, row.file, row.number, row.unit)
 
