@@ -28,7 +28,7 @@ from lorakit.models.ending import learnable_end
 from lorakit.models.load import load_base, load_config, load_tokenizer
 from lorakit.tasks import make_task
 from lorakit.tasks.base import collate
-from lorakit.train.data import encode, read_data
+from lorakit.tasks.data import encode, read_data
 from lorakit.train.recipe import Recipe, make_recipe
 from lorakit.train.record import read_events
 from lorakit.train.run import run

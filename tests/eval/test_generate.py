@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from lorakit.core.errors import RecipeError
 from lorakit.demo import base_folder
-from lorakit.eval.generate import ask, generate, in_template
+from lorakit.eval.generate import Decoding, ask, generate, in_template, write
 from lorakit.eval.session import open_session
 from lorakit.models.load import load_tokenizer
 from lorakit.tasks.chat import set_template, turn_end
@@ -43,6 +44,73 @@ def test_an_answer_ends_before_a_text_and_at_a_token(session):
     assert len(tokenizer.tokenize(ended)) <= 5
     with pytest.raises(RecipeError, match="no token"):
         generate(model, tokenizer, ["Once"], end="<nothing>")
+
+
+def written(session, prompts, decoding, **options) -> list[str]:
+    found = [""] * len(prompts)
+    for batch in write(session.model, session.tokenizer, prompts, decoding, **options):
+        for place, answer in batch:
+            found[place] = answer
+    return found
+
+
+def test_beams_find_answers_at_least_as_likely_in_any_batch(session):
+    prompts = ["Once there was a fox", "The old mill", "In the", "Anna and Tom went to the sea"]
+    greedy, beams = Decoding(max_new_tokens=8), Decoding(max_new_tokens=8, beams=4)
+    assert written(session, prompts, greedy) == generate(
+        session.model, session.tokenizer, prompts, max_new_tokens=8
+    )
+    found = written(session, prompts, beams, batch_size=3)
+    assert found == written(session, prompts, beams, batch_size=1)
+    totals = [
+        sum(map(log_likelihood, [session] * 4, prompts, answers))
+        for answers in (found, written(session, prompts, greedy))
+    ]
+    assert totals[0] >= totals[1] - 1e-3
+
+
+def log_likelihood(session, prompt: str, answer: str) -> float:
+    ids = session.tokenizer(prompt + answer, return_tensors="pt")["input_ids"]
+    start = len(session.tokenizer(prompt)["input_ids"])
+    with torch.no_grad():
+        scores = session.model(ids).logits[0, :-1].log_softmax(-1)
+    return float(scores.gather(1, ids[0, 1:, None])[start - 1 :].sum())
+
+
+def test_an_answer_may_repeat_its_prompt_but_not_itself(session):
+    forbid = Decoding(no_repeat_ngram=2).processors(3)
+    scores = forbid(torch.tensor([[5, 6, 7, 5]]), torch.zeros(1, 9))
+    assert scores.isfinite().all()  # 5 6 stands in the prompt alone
+    scores = forbid(torch.tensor([[5, 6, 7, 5, 6, 5]]), torch.zeros(1, 9))
+    assert scores.isinf().nonzero().tolist() == [[0, 6]]
+    free = written(session, ["the fox and"], Decoding(max_new_tokens=30, no_repeat_ngram=1))[0]
+    tokens = session.tokenizer(free, add_special_tokens=False)["input_ids"]
+    assert len(tokens) == len(set(tokens)) > 20
+
+
+def test_beams_and_a_temperature_contradict_each_other(session):
+    with pytest.raises(RecipeError, match="Set one of them"):
+        written(session, ["a"], Decoding(beams=2, temperature=1.0))
+    most = session.model.config.max_position_embeddings
+    with pytest.raises(RecipeError, match=f"can place {most} tokens"):
+        written(session, ["a"], Decoding(max_new_tokens=most))
+
+
+def test_a_prompt_without_room_loses_its_beginning(session):
+    most = session.model.config.max_position_embeddings
+    decoding = Decoding(max_new_tokens=4)
+    long = "word " * most + "the old mill"
+    ids = session.tokenizer(long)["input_ids"][-(most - 4) :]
+    with torch.no_grad():
+        best = session.model(torch.tensor([ids])).logits[0, -1].argmax()
+    answer = written(session, [long], decoding)[0]
+    assert answer.startswith(session.tokenizer.decode([best]).strip())
+
+
+def test_the_template_of_a_benchmark_is_known():
+    tokenizer = load_tokenizer(str(base_folder()))
+    recipe = {"task": "completion", "data": {"benchmark": "e2e"}}
+    assert in_template("name[A]", recipe, tokenizer) == "name[A]\n"
 
 
 def test_a_turn_ends_as_its_template_says():

@@ -191,11 +191,29 @@ def test_the_loss_is_per_token_whatever_the_batches():
     assert found["token_accuracy"] == pytest.approx(float(hits))
 
 
+@pytest.mark.parametrize("classes", [2, 3])
+def test_metrics_of_classes_are_scikit_learns(classes):
+    sk = pytest.importorskip("sklearn.metrics")
+    task = make_task("classification", DataOptions(train="x"))
+    drawn = np.random.default_rng(0).integers(0, classes, (2, 60))
+    drawn[1, :30] = drawn[0, :30]
+    found = task.metrics(drawn[1][:, None].astype(np.float32), drawn[0])
+    expected = {
+        "accuracy": sk.accuracy_score(*drawn), "f1_macro": sk.f1_score(*drawn, average="macro"),
+        "matthews": sk.matthews_corrcoef(*drawn),
+    }  # fmt: skip
+    if classes == 2:
+        expected["f1"] = sk.f1_score(*drawn)
+    assert found == pytest.approx(expected)
+
+
 def test_metrics_of_classes_and_scores():
     classes = make_task("classification", DataOptions(train="x"))
     found = classes.metrics(np.array([[0], [1], [1]]), np.array([0, 1, 0]))
     assert found["accuracy"] == pytest.approx(2 / 3)
     assert found["f1_macro"] == pytest.approx(2 / 3)
+    assert found["matthews"] == pytest.approx(0.5)
+    assert found["f1"] == pytest.approx(2 / 3)
     scores = make_task("regression", DataOptions(train="x"))
     found = scores.metrics(np.array([[1.0], [2.0], [4.0]]), np.array([1.0, 2.0, 3.0]))
     assert found["spearman"] == pytest.approx(1.0)

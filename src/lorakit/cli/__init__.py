@@ -23,6 +23,7 @@ VERBS = (
     "demo",
     "diff",
     "doctor",
+    "eval",
     "extract",
     "generate",
     "inspect",

@@ -1,4 +1,4 @@
-"""What `generate` and `predict` share: opening the base and the adapters that are asked."""
+"""What `eval`, `generate` and `predict` share: the base and the adapters that are asked."""
 
 from __future__ import annotations
 
@@ -18,15 +18,7 @@ def open_voices(
     quantise: str | None = None, kind: str | None = None,
 ) -> Session:  # fmt: skip
     """The session for a verb's options."""
-    if precision not in PRECISIONS:
-        raise RecipeError(f"--precision is {precision!r}; expected {', '.join(PRECISIONS)}.")
-    if quantise not in (None, "none", *QUANTISED):
-        raise RecipeError(
-            f"--quantise is {quantise!r}; expected none, {', '.join(QUANTISED)}."
-            + did_you_mean(quantise, ("none", *QUANTISED))
-        )
-    if not adapters and model is None:
-        raise RecipeError("Name --adapter FOLDER or --model FOLDER, or both.")
+    check_options(adapters, model, precision=precision, quantise=quantise)
     from lorakit.eval.session import open_session
 
     return open_session(
@@ -37,3 +29,18 @@ def open_voices(
         quantise=quantise,
         kind=kind,
     )
+
+
+def check_options(
+    adapters: list[str] | None, model: str | None, *, precision: str, quantise: str | None
+) -> None:
+    """Raise `RecipeError` for what no base or adapter can be opened with."""
+    if precision not in PRECISIONS:
+        raise RecipeError(f"--precision is {precision!r}; expected {', '.join(PRECISIONS)}.")
+    if quantise not in (None, "none", *QUANTISED):
+        raise RecipeError(
+            f"--quantise is {quantise!r}; expected none, {', '.join(QUANTISED)}."
+            + did_you_mean(quantise, ("none", *QUANTISED))
+        )
+    if not adapters and model is None:
+        raise RecipeError("Name --adapter FOLDER or --model FOLDER, or both.")

@@ -1,18 +1,74 @@
-"""Generation: batches of prompts of similar length, greedy or sampled."""
+"""Generation: batches of prompts of similar length, greedy, sampled or by beams."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from string import Formatter
 from typing import Any
 
 import torch
+from transformers import LogitsProcessorList, NoRepeatNGramLogitsProcessor
 
-from lorakit.core.activate import use
 from lorakit.core.errors import RecipeError
+from lorakit.eval.batches import Names, asked, grouped
 from lorakit.eval.session import Session
 from lorakit.models.ending import check_end
+from lorakit.tasks.base import ending, prompt_ids
+from lorakit.tasks.benchmarks import benchmark_named
 from lorakit.tasks.chat import render, set_template, turn_end
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How answers are written: greedily, sampled, or as the best of several beams.
+
+    Temperature 0 takes the likeliest token. An answer ends before the token `end`, by default the
+    tokenizer's own, and before the text `stop`. `length_penalty` and `no_repeat_ngram` are those of
+    the LoRA paper's Table 11 (10 beams, 0.9 and 4 on E2E); the latter looks at the answer alone.
+    """
+
+    max_new_tokens: int = 64
+    temperature: float = 0.0
+    seed: int = 0
+    beams: int = 1
+    length_penalty: float = 1.0
+    no_repeat_ngram: int = 0
+    end: str | None = None
+    stop: str = ""
+
+    def arguments(self, tokenizer: Any) -> dict[str, Any]:
+        """The arguments of transformers' `generate`, or `RecipeError`."""
+        if self.beams > 1 and self.temperature > 0:
+            raise RecipeError(
+                f"{self.beams} beams and temperature {self.temperature:g}: beams look for the "
+                "likeliest answer, a temperature draws one. Set one of them."
+            )
+        found: dict[str, Any] = {
+            "do_sample": self.temperature > 0, "max_new_tokens": self.max_new_tokens,
+            "num_beams": self.beams, "eos_token_id": tokenizer.eos_token_id,
+        }  # fmt: skip
+        if self.end is not None:
+            check_end(tokenizer, self.end)
+            found["eos_token_id"] = tokenizer.convert_tokens_to_ids(self.end)
+        if self.stop:
+            found |= {"stop_strings": [self.stop], "tokenizer": tokenizer}
+        if self.temperature > 0:
+            found["temperature"] = self.temperature
+        if self.beams > 1:
+            found["length_penalty"] = self.length_penalty
+        return found
+
+    def processors(self, width: int) -> LogitsProcessorList:
+        """What forbids tokens of an answer that begins after `width` tokens.
+
+        Transformers' own option counts a decoder's prompt as well, so that an answer could not
+        repeat a name that it was asked about.
+        """
+        if not self.no_repeat_ngram:
+            return LogitsProcessorList()
+        forbid = NoRepeatNGramLogitsProcessor(self.no_repeat_ngram)
+        return LogitsProcessorList([lambda ids, scores: forbid(ids[:, width:], scores)])  # pyright: ignore[reportArgumentType]
 
 
 def generate(
@@ -22,33 +78,74 @@ def generate(
 ) -> list[str]:  # fmt: skip
     """What the model writes after each prompt, with the named adapters, or as the bare base.
 
-    Prompts are texts as the model is to see them. Temperature 0 takes the likeliest token. An
-    answer ends before the token `end`, by default the tokenizer's own, and before the text `stop`.
+    Prompts are texts as the model is to see them; the rest is as in `Decoding`.
     """
-    order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
-    answers = [""] * len(prompts)
-    torch.manual_seed(seed)
-    options: dict[str, Any] = {"do_sample": temperature > 0, "max_new_tokens": max_new_tokens}
-    options["eos_token_id"] = tokenizer.eos_token_id
-    if end is not None:
-        check_end(tokenizer, end)
-        options["eos_token_id"] = tokenizer.convert_tokens_to_ids(end)
-    if stop:
-        options |= {"stop_strings": [stop], "tokenizer": tokenizer}
-    if temperature > 0:
-        options["temperature"] = temperature
-    training, model = model.training, model.eval()
-    try:
-        with torch.no_grad(), use(model, *adapters):
-            for at in range(0, len(order), batch_size):
-                places = order[at : at + batch_size]
-                texts = [prompts[place] for place in places]
-                written = _batch(model, tokenizer, texts, options)
-                for place, answer in zip(places, written):
-                    answers[place] = answer.partition(stop)[0] if stop else answer
-    finally:
-        model.train(training)
-    return answers
+    decoding = Decoding(max_new_tokens, temperature, seed, end=end, stop=stop)
+    found = [""] * len(prompts)
+    for batch in write(
+        model, tokenizer, prompts, decoding, adapters=adapters, batch_size=batch_size
+    ):
+        for place, answer in batch:
+            found[place] = answer
+    return found
+
+
+def write(
+    model: Any, tokenizer: Any, prompts: Sequence[str], decoding: Decoding, *,
+    adapters: Names = None, batch_size: int = 16,
+) -> Iterator[list[tuple[int, str]]]:  # fmt: skip
+    """(place of the prompt, answer) of each batch as soon as it is written, the longest first.
+
+    Of a prompt that leaves no room for its answer a decoder loses the beginning, as in training,
+    and an encoder the end.
+    """
+    options = decoding.arguments(tokenizer)
+    decoder_only = not model.config.is_encoder_decoder
+    room = _room(model, decoding)
+    ids = []
+    for prompt in prompts:
+        if decoder_only:
+            ids.append((prompt_ids(prompt, tokenizer) or ending(tokenizer))[-room:])
+        else:
+            ids.append(tokenizer(prompt, truncation=True, max_length=room)["input_ids"])
+    torch.manual_seed(decoding.seed)
+    for places in grouped([len(own) for own in ids], batch_size):
+        inputs = _padded([ids[place] for place in places], tokenizer.pad_token_id, decoder_only)
+        inputs = {key: value.to(model.device) for key, value in inputs.items()}
+        width = inputs["input_ids"].shape[1] if decoder_only else 0
+        with asked(model, adapters):
+            written = model.generate(
+                **inputs, pad_token_id=tokenizer.pad_token_id, use_cache=True,
+                logits_processor=decoding.processors(width), **options,
+            )  # fmt: skip
+        fresh = written[:, width:]
+        texts = tokenizer.batch_decode(fresh, skip_special_tokens=True)
+        stop = decoding.stop
+        yield [(p, t.partition(stop)[0] if stop else t) for p, t in zip(places, texts)]
+
+
+def _room(model: Any, decoding: Decoding) -> int:
+    """The most tokens of a prompt: what the model can place, less the answer's."""
+    places = getattr(model.config, "max_position_embeddings", None) or 10**9
+    room = places - (0 if model.config.is_encoder_decoder else decoding.max_new_tokens)
+    if room < 1:
+        raise RecipeError(
+            f"max_new_tokens is {decoding.max_new_tokens}, but the base can place {places} tokens, "
+            "the prompt's included. Ask for fewer."
+        )
+    return room
+
+
+def _padded(ids: list[list[int]], padding: int, left: bool) -> dict[str, torch.Tensor]:
+    """The prompts at the same width; a decoder writes on from their common end."""
+    width = max(map(len, ids))
+    shorts = [width - len(own) for own in ids]
+    fill = [([padding] * n + own) if left else (own + [padding] * n) for own, n in zip(ids, shorts)]
+    seen = [
+        ([0] * n + [1] * len(own)) if left else ([1] * len(own) + [0] * n)
+        for own, n in zip(ids, shorts)
+    ]
+    return {"input_ids": torch.tensor(fill), "attention_mask": torch.tensor(seen)}
 
 
 def ask(
@@ -83,6 +180,8 @@ def in_template(prompt: str, recipe: dict[str, Any], tokenizer: Any) -> str:
         set_template(tokenizer, data.get("chat_template"))
         return render([{"role": "user", "content": prompt}], tokenizer, generation=True)
     template = data.get("prompt")
+    if not template and data.get("benchmark"):
+        template = benchmark_named(data["benchmark"]).sets.get("prompt")
     if not template:
         return prompt
     names = [name for _, name, _, _ in Formatter().parse(template) if name is not None]
@@ -97,16 +196,3 @@ def in_template(prompt: str, recipe: dict[str, Any], tokenizer: Any) -> str:
         + prompt
         + after.replace("{{", "{").replace("}}", "}")
     )
-
-
-def _batch(model: Any, tokenizer: Any, texts: list[str], options: dict[str, Any]) -> list[str]:
-    decoder_only = not model.config.is_encoder_decoder
-    encoded = tokenizer(
-        texts, return_tensors="pt", padding=True, padding_side="left" if decoder_only else "right"
-    ).to(model.device)
-    encoded.pop("token_type_ids", None)
-    written = model.generate(
-        **encoded, pad_token_id=tokenizer.pad_token_id, use_cache=True, **options
-    )
-    fresh = written[:, encoded["input_ids"].shape[1] :] if decoder_only else written
-    return tokenizer.batch_decode(fresh, skip_special_tokens=True)

@@ -7,9 +7,8 @@ from typing import Any
 
 import torch
 
-from lorakit.core.activate import use
+from lorakit.eval.batches import scores
 from lorakit.eval.session import Session
-from lorakit.tasks.base import collate
 from lorakit.tasks.classification import encode_texts
 
 
@@ -28,13 +27,11 @@ def predict(
     longest = min(session.tokenizer.model_max_length, places)
     rows = [encode_texts(text, pair, session.tokenizer, longest)[0] for text, pair in texts]
     for voice, adapter in session.voices.items():
-        names = [] if adapter is None else [adapter]
-        for at in range(0, len(rows), batch_size):
-            batch = collate(rows[at : at + batch_size], session.tokenizer.pad_token_id)
-            with torch.no_grad(), use(session.model, *names):
-                inputs = {key: value.to(session.model.device) for key, value in batch.items()}
-                logits = session.model(**inputs).logits.float()
-            for place, row in enumerate(logits, at):
+        for batch, _, logits in scores(
+            session.model, rows, padding=session.tokenizer.pad_token_id, batch_size=batch_size,
+            adapters=[] if adapter is None else [adapter],
+        ):  # fmt: skip
+            for place, row in zip(batch, logits.float()):
                 found[place]["answers"][voice] = _answer(row, session.labels)
     return found
 

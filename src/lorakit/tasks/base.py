@@ -23,7 +23,7 @@ class Task(Protocol):
 
     name: ClassVar[str]
     kind: ClassVar[str]  # the model it needs: "causal", "seq2seq" or "classes"
-    best: ClassVar[tuple[str, bool]]  # the metric to choose by, and whether more is better
+    best: tuple[str, bool]  # the metric to choose by, and whether more is better
     cut: int  # rows that were longer than the longest
 
     def read(self, rows: Sequence[Row], *, training: bool) -> list[Any]:
@@ -53,8 +53,8 @@ class TokenTask:
 
     options: DataOptions
     cut: int = 0
+    best: tuple[str, bool] = ("loss", False)
 
-    best: ClassVar[tuple[str, bool]] = ("loss", False)
     shifted: ClassVar[bool] = True  # a causal model's scores are for the token that comes next
 
     def labels(self) -> list[str] | None:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.metrics import accuracy_score, f1_score
 from torch import Tensor
 
 from lorakit.core.errors import DataError, did_you_mean, shortlist
+from lorakit.metrics.classification import Confusion
 from lorakit.tasks import shapes
 from lorakit.tasks.base import Features
 from lorakit.tasks.options import DataOptions
@@ -25,10 +25,10 @@ class ClassificationTask:
     options: DataOptions
     cut: int = 0
     known: list[str] = field(default_factory=list)
+    best: tuple[str, bool] = ("accuracy", True)
 
     name: ClassVar[str] = "classification"
     kind: ClassVar[str] = "classes"
-    best: ClassVar[tuple[str, bool]] = ("accuracy", True)
 
     def read(self, rows: Sequence[Row], *, training: bool) -> list[tuple[str, str | None, int]]:
         label = shapes.field(self.options.label, shapes.LABELS, rows[0], "the label")
@@ -65,11 +65,23 @@ class ClassificationTask:
         return logits.float().argmax(-1, keepdim=True)
 
     def metrics(self, statistics: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-        chosen = statistics[:, 0]
-        return {
-            "accuracy": float(accuracy_score(labels, chosen)),
-            "f1_macro": float(f1_score(labels, chosen, average="macro", zero_division=0.0)),  # pyright: ignore[reportArgumentType],
+        table = self.confusion(statistics, labels)
+        found = {
+            "accuracy": table.accuracy,
+            "f1_macro": table.mean_f1("macro"),
+            "matthews": table.matthews,
         }
+        # Of two classes the last is the positive one: "1" of MRPC and QQP.
+        return found | ({"f1": float(table.f1[-1])} if len(table.classes) == 2 else {})
+
+    def confusion(self, statistics: np.ndarray, labels: np.ndarray) -> Confusion:
+        """How many rows of each label were given which."""
+        given, there = statistics[:, 0].astype(np.int64), np.asarray(labels, dtype=np.int64)
+        count = max(len(self.known), given.max() + 1, there.max() + 1)
+        # A thousand resamples are counted for an interval: at once, not row by row.
+        counts = np.bincount(there * count + given, minlength=count**2).reshape(count, count)
+        names = self.known if len(self.known) == count else map(str, range(count))
+        return Confusion(tuple(names), counts)
 
 
 def read_texts(options: DataOptions, rows: Sequence[Row]) -> list[tuple[str, str | None]]:

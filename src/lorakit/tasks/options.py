@@ -32,6 +32,9 @@ class Part(BaseModel):
 class DataOptions(Part):
     """Where the rows are, and which of their fields mean what."""
 
+    benchmark: str | None = Field(
+        default=None, description="whose official files these are, such as glue/sst2"
+    )
     train: str = Field(description="training rows: a file, a folder or a hub dataset id")
     eval: str | None = Field(
         default=None, description="evaluation rows; else `eval_share` is held out"

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from scipy import stats
 from torch import Tensor
 
+from lorakit.metrics.regression import mse, pearson, spearman
 from lorakit.tasks import shapes
 from lorakit.tasks.base import Features
 from lorakit.tasks.classification import encode_texts, read_texts
@@ -25,10 +25,10 @@ class RegressionTask:
 
     options: DataOptions
     cut: int = 0
+    best: tuple[str, bool] = ("pearson", True)
 
     name: ClassVar[str] = "regression"
     kind: ClassVar[str] = "classes"
-    best: ClassVar[tuple[str, bool]] = ("pearson", True)
 
     def read(self, rows: Sequence[Row], *, training: bool) -> list[tuple[str, str | None, float]]:
         name = shapes.field(self.options.label, shapes.SCORES, rows[0], "the score")
@@ -51,19 +51,10 @@ class RegressionTask:
         return logits.float().reshape(-1, 1)
 
     def metrics(self, statistics: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-        scores = statistics[:, 0].astype(np.float64)
-        found = {"mse": float(np.mean((scores - labels) ** 2))}
-        # A correlation needs two values that differ on both sides.
-        if len(scores) > 1 and np.ptp(scores) > 0 and np.ptp(labels) > 0:
-            found["pearson"] = _correlation(scores, labels)
-            found["spearman"] = _correlation(stats.rankdata(scores), stats.rankdata(labels))
-        else:
-            found["pearson"] = found["spearman"] = 0.0
-        return found
-
-
-def _correlation(one: np.ndarray, other: np.ndarray) -> float:
-    return float(np.corrcoef(one, other)[0, 1])
+        scores: Any = statistics[:, 0]
+        targets: Any = labels
+        metrics = {"mse": mse, "pearson": pearson, "spearman": spearman}
+        return {name: metric(scores, targets) for name, metric in metrics.items()}
 
 
 def _score(row: Row, name: str) -> float:

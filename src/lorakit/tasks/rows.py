@@ -7,7 +7,7 @@ import gzip
 import io
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from lorakit.core.errors import DataError, did_you_mean, shortlist
 SPLITS = {
     "train": ("train", "training"),
     "eval": ("dev", "eval", "val", "valid", "validation", "test"),
+    "dev": ("dev", "eval", "val", "valid", "validation"),
+    "test": ("test",),
 }
 
 
@@ -47,21 +49,38 @@ def read_rows(
 ) -> list[Row]:
     """The rows of a file, a folder or a hub dataset, at most `limit`; or `DataError`.
 
-    `split` ("train" or "eval") chooses among the files of a folder that is laid out by split.
+    `split` chooses among the files of a folder that is laid out by split: "train", "dev", "test",
+    or "eval", which is dev where there is one, else test.
     """
+    if split not in SPLITS:
+        raise DataError(f"The split is {split!r}; expected {', '.join(SPLITS)}.")
     path = Path(place).expanduser()
     if path.is_dir():
-        rows = (row for file in _files(path, split) for row in _read(file, source))
+        rows = (row for file in _files(path, split) for row in read_file(file, source))
     elif path.exists():
-        rows = _read(path, source)
-    elif re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w.-]+)?", place) and not path.parent.is_dir():
-        rows = _hub(place, split)
+        rows = read_file(path, source)
+    elif is_hub_id(place):
+        rows = hub_rows(place, SPLITS[split])
     else:
-        raise DataError(f"{place} is not there.{_similar(path)}")
+        raise no_place(place)
     found = [row for _, row in zip(range(limit), rows)] if limit else list(rows)
     if not found:
         raise DataError(f"{place} holds no rows. Name a file with at least one.")
     return found
+
+
+def is_hub_id(place: str) -> bool:
+    """Whether a place that is no local path can be a dataset of the hub, as owner/name:config."""
+    local = Path(place).expanduser().parent.is_dir()
+    return bool(re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w.-]+)?", place)) and not local
+
+
+def no_place(place: str) -> DataError:
+    """The error for a path that is not there, with the nearest that is."""
+    path = Path(place).expanduser()
+    names = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    hint = did_you_mean(path.name, names) or " Check the path; it is taken from where you are."
+    return DataError(f"{place} is not there.{hint}")
 
 
 def data_files(place: str, split: str) -> list[Path]:
@@ -90,7 +109,7 @@ def _files(folder: Path, split: str) -> list[Path]:
                 f"{' or '.join(SPLITS[split][:3])}. Name the file itself."
             )
         # Of dev and test, the first in the order of SPLITS is the one to evaluate on.
-        files = files[:1] if split == "eval" else files
+        files = files if split == "train" else files[:1]
     kinds = {_kind(file) for file in files}
     if len(kinds) > 1:
         raise DataError(f"{folder} mixes {', '.join(sorted(kinds))} files. Name one file.")
@@ -118,7 +137,8 @@ def _kind(file: Path) -> str:
     return suffixes[-2] if len(suffixes) > 1 and suffixes[-1] == ".gz" else "".join(suffixes[-1:])
 
 
-def _read(file: Path, source: Source) -> Iterator[Row]:
+def read_file(file: Path, source: Source) -> Iterator[Row]:
+    """The rows of one file, by its ending; or `DataError`."""
     reader = READERS.get(_kind(file))
     if reader is None:
         raise DataError(
@@ -130,7 +150,8 @@ def _read(file: Path, source: Source) -> Iterator[Row]:
         raise DataError(f"{file} cannot be read: {error}.") from error
 
 
-def _text(file: Path, source: Source) -> str:
+def read_text(file: Path, source: Source) -> str:
+    """The whole of a text file, which may be gzipped; or `DataError` that names the line."""
     data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
     # A byte-order mark is no part of the first column's name.
     encoding = "utf-8-sig" if source.encoding.lower() in ("utf-8", "utf8") else source.encoding
@@ -148,7 +169,7 @@ def _text(file: Path, source: Source) -> str:
 
 def _jsonl(file: Path, source: Source) -> Iterator[Row]:
     # Only "\n" ends a line here: other separators may stand inside of JSON texts.
-    for number, line in enumerate(_text(file, source).split("\n"), 1):
+    for number, line in enumerate(read_text(file, source).split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -160,7 +181,7 @@ def _jsonl(file: Path, source: Source) -> Iterator[Row]:
 
 def _json(file: Path, source: Source) -> Iterator[Row]:
     try:
-        value = json.loads(_text(file, source))
+        value = json.loads(read_text(file, source))
     except ValueError as error:
         hint = " Is it JSON lines? Then name it .jsonl." if "Extra data" in str(error) else ""
         raise DataError(f"{file}: not valid JSON ({error}).{hint}") from error
@@ -187,7 +208,7 @@ def _object(value: Any, where: str) -> dict[str, Any]:
 
 
 def _csv(file: Path, source: Source) -> Iterator[Row]:
-    text = _text(file, source)
+    text = read_text(file, source)
     first = text.split("\n", 1)[0]
     delimiter = max(",;\t|", key=first.count)
     yield from _table(text, file, source, delimiter=delimiter, strict=True)
@@ -195,7 +216,7 @@ def _csv(file: Path, source: Source) -> Iterator[Row]:
 
 def _tsv(file: Path, source: Source) -> Iterator[Row]:
     # In GLUE and its like a quote is a character of the text.
-    yield from _table(_text(file, source), file, source, delimiter="\t", quoting=csv.QUOTE_NONE)
+    yield from _table(read_text(file, source), file, source, delimiter="\t", quoting=csv.QUOTE_NONE)
 
 
 def _table(text: str, file: Path, source: Source, **dialect: Any) -> Iterator[Row]:
@@ -244,7 +265,7 @@ def _parquet(file: Path, _: Source) -> Iterator[Row]:
 
 
 def _plain(file: Path, source: Source) -> Iterator[Row]:
-    yield Row({"text": _text(file, source)}, str(file), 1, "file")
+    yield Row({"text": read_text(file, source)}, str(file), 1, "file")
 
 
 READERS: dict[str, Callable[[Path, Source], Iterator[Row]]] = {
@@ -259,7 +280,8 @@ READERS: dict[str, Callable[[Path, Source], Iterator[Row]]] = {
 }
 
 
-def _hub(place: str, split: str) -> Iterator[Row]:
+def hub_rows(place: str, words: Sequence[str]) -> Iterator[Row]:
+    """The rows of a hub dataset's split, the first of these words that it has; or `DataError`."""
     import datasets
 
     name, _, config = place.partition(":")
@@ -272,16 +294,11 @@ def _hub(place: str, split: str) -> Iterator[Row]:
             "the path, or the network."
         ) from error
     if not isinstance(loaded, datasets.DatasetDict):
-        raise DataError(f"{place} has no splits to choose {split} from.")
-    chosen = next((word for word in SPLITS[split] if word in loaded), None)
+        raise DataError(f"{place} has no splits to choose {words[0]} from.")
+    chosen = next((word for word in words if word in loaded), None)
     if chosen is None:
         raise DataError(
-            f"{place} has the splits {', '.join(map(str, loaded))}, none of them for {split}."
+            f"{place} has the splits {', '.join(map(str, loaded))}, none of them for {words[0]}."
         )
     for number, row in enumerate(loaded[chosen], 1):
         yield Row(dict(row), f"{place} ({chosen})", number)
-
-
-def _similar(path: Path) -> str:
-    names = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-    return did_you_mean(path.name, names) or " Check the path; it is taken from where you are."

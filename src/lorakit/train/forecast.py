@@ -8,7 +8,7 @@ from lorakit.methods.whole import find_extras
 from lorakit.models.load import DTYPES, empty_model
 from lorakit.models.roles import head_paths
 from lorakit.tasks import make_task
-from lorakit.train.data import read_data
+from lorakit.tasks.data import read_data
 from lorakit.train.ranks import ranks_forecast
 from lorakit.train.recipe import Recipe
 

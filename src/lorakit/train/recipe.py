@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from lorakit.core.errors import RecipeError
+from lorakit.tasks.benchmarks import benchmark_named
 from lorakit.tasks.options import DataOptions, Part
 from lorakit.train.options import (
     BASELINES,
@@ -76,7 +77,9 @@ class Recipe(Part):
     def _together(self) -> Recipe:
         if self.train.patience and not (self.data.eval or self.data.eval_share):
             raise ValueError("train.patience needs evaluations: set data.eval or data.eval_share")
-        if (self.data.prompt is None) != (self.data.completion is None):
+        if self.data.benchmark is not None:
+            benchmark_named(self.data.benchmark).check_task(self.task)
+        elif (self.data.prompt is None) != (self.data.completion is None):
             raise ValueError("data.prompt and data.completion go together: set both or none")
         if self.lora.init == "loftq" and self.train.quantise == "none":
             raise ValueError("lora.init loftq makes up for quantisation: set train.quantise")

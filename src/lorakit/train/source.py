@@ -12,7 +12,7 @@ from lorakit.core.site import own_parameters
 from lorakit.models.load import Base, load_base, load_config
 from lorakit.tasks import make_task
 from lorakit.tasks.base import Features
-from lorakit.train.data import Checked, encode, read_data
+from lorakit.tasks.data import Checked, encode, read_data
 from lorakit.train.identity import hash_data
 from lorakit.train.recipe import Recipe
 

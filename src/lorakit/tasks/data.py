@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from lorakit.core.errors import DataError, ModelError, RecipeError
 from lorakit.tasks.base import Features, Task
+from lorakit.tasks.benchmarks import benchmark_named
 from lorakit.tasks.options import DataOptions
-from lorakit.tasks.rows import Source, has_split, read_rows
+from lorakit.tasks.rows import Row, Source, data_files, has_split, read_rows
 
 LONGEST = {"text": 512}  # else 1,024: blocks of text are always full, other rows rarely are
 log = logging.getLogger("lorakit")
@@ -27,20 +29,43 @@ class Checked:
 
 def read_data(options: DataOptions, task: Task, seed: int) -> Checked:
     """Read and check every row, or raise the `DataError` that names the file, row and field."""
-    source = Source(options.encoding, tuple(options.columns or ()))
-    rows = read_rows(options.train, "train", source, options.train_rows)
-    place = options.eval
-    if place is None and not options.eval_share and has_split(options.train, "eval"):
-        place = options.train
+    rows = split_rows(options, options.train, "train", options.train_rows)
+    place = eval_place(options)
     held: list[Any] = []
     if place is not None:
-        held = read_rows(place, "eval", source, options.eval_rows)
+        held = split_rows(options, place, "eval", options.eval_rows)
     elif options.eval_share:
         if task.name == "text" and len(rows) == 1:
             return _split_document(task.read(rows, training=True)[0], options.eval_share)
-        rows, held = _split(rows, options.eval_share, seed)
+        rows, held = hold_out(rows, options.eval_share, seed)
     train = task.read(rows, training=True)
     return Checked(train, task.read(held, training=False) if held else [])
+
+
+def eval_place(options: DataOptions) -> str | None:
+    """Where the evaluation rows are: a place of their own, or the training folder's; else None."""
+    if options.eval is not None or options.eval_share:
+        return options.eval
+    if options.benchmark:
+        there = benchmark_named(options.benchmark).has(options.train, "eval")
+    else:
+        there = has_split(options.train, "eval")
+    return options.train if there else None
+
+
+def split_rows(options: DataOptions, place: str, split: str, limit: int | None = None) -> list[Row]:
+    """The rows of a split, in the benchmark's format if the options name one; or `DataError`."""
+    if options.benchmark:
+        return benchmark_named(options.benchmark).read(place, split, limit)
+    source = Source(options.encoding, tuple(options.columns or ()))
+    return read_rows(place, split, source, limit)
+
+
+def split_files(options: DataOptions, place: str, split: str) -> list[Path]:
+    """The files that `split_rows` reads, for hashing; none for a hub dataset."""
+    if options.benchmark:
+        return benchmark_named(options.benchmark).find(place, split)
+    return data_files(place, split)
 
 
 def encode(
@@ -90,7 +115,8 @@ def longest_row(task: Task, tokenizer: Any, config: Any, options: DataOptions) -
     return options.max_length
 
 
-def _split(rows: list[Any], share: float, seed: int) -> tuple[list[Any], list[Any]]:
+def hold_out(rows: list[Any], share: float, seed: int) -> tuple[list[Any], list[Any]]:
+    """(rows to train on, rows held out), drawn by the seed; or `DataError` where none are left."""
     count = max(1, round(len(rows) * share))
     if count >= len(rows):
         raise DataError(

@@ -6,8 +6,8 @@ import pytest
 
 from lorakit.core.errors import DataError
 from lorakit.tasks import make_task
+from lorakit.tasks.data import read_data
 from lorakit.tasks.options import DataOptions
-from lorakit.train.data import read_data
 
 
 def read(file, task: str = "text", **options):
