@@ -64,7 +64,7 @@ def identity(study: Study, setting: Setting) -> dict[str, Any]:
     found: dict[str, Any] = {
         "study": study.name,
         "model": model_digest(setting.model),
-        "options": dict(setting.options),
+        "options": {n: v for n, v in setting.options.items() if n not in study.grows},
         "adapters": [_adapter(Path(own).expanduser()) for own in setting.adapters],
     }
     if setting.recipe is not None:

@@ -96,6 +96,11 @@ class Study(Protocol):
         """The question it answers, and where the paper asks it."""
         ...
 
+    @property
+    def grows(self) -> tuple[str, ...]:
+        """Options that only choose cells, so that a study can go on with more of them."""
+        ...
+
     def options(self, *, quick: bool) -> dict[str, Any]:
         """Its own options with their defaults: JSON; `quick` ones take a fraction of the time."""
         ...

@@ -36,6 +36,7 @@ class Latency:
 
     name = "latency"
     title = "Inference latency: what an adapter costs when the model answers"
+    grows = ()
     why = (
         "Does LoRA cost time at inference? Merged it should cost none, where adapters in the "
         "model's depth cost most when there is little to do in parallel (Hu et al. 2021, section "

@@ -36,6 +36,7 @@ class Memory:
 
     name = "memory"
     title = "Memory: what an adapter saves in training and on disk"
+    grows = ("ranks", "targets")
     why = (
         "How much less does LoRA train, keep and hold than full fine-tuning? The paper reports "
         "10,000 times smaller checkpoints and a third of the memory for GPT-3 175B with rank 4 on "

@@ -41,6 +41,7 @@ class Subspace:
 
     name = "subspace"
     title = "Subspaces: what adapters learn, and where it lies in the weights"
+    grows = ()
     why = (
         "Is the change that training finds of low rank? Do adapters of other ranks and seeds find "
         "the same directions, and does the change repeat the weight's own or strengthen others "
