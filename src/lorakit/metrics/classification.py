@@ -17,6 +17,7 @@ from lorakit.core.errors import DataError, did_you_mean
 
 Average = Literal["macro", "micro", "weighted"]
 Label = str | int
+Labels = Sequence[Label] | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -138,8 +139,8 @@ class Report:
 
 
 def confusion(
-    answers: Sequence[Label],
-    labels: Sequence[Label],
+    answers: Labels,
+    labels: Labels,
     classes: Sequence[Label] | None = None,
 ) -> Confusion:
     """Count answers against labels; `classes` names them in order, all that occur by default.
@@ -174,17 +175,17 @@ def confusion(
     return Confusion(tuple(classes), counts)
 
 
-def accuracy(answers: Sequence[Label], labels: Sequence[Label]) -> float:
+def accuracy(answers: Labels, labels: Labels) -> float:
     """The share of rows with the right answer, from 0 to 1."""
     return confusion(answers, labels).accuracy
 
 
-def f1(answers: Sequence[Label], labels: Sequence[Label], average: Average = "macro") -> float:
+def f1(answers: Labels, labels: Labels, average: Average = "macro") -> float:
     """The mean F1 of the classes that occur in answers or labels, from 0 to 1."""
     return confusion(answers, labels).mean_f1(average)
 
 
-def f1_binary(answers: Sequence[Label], labels: Sequence[Label], *, positive: Label) -> float:
+def f1_binary(answers: Labels, labels: Labels, *, positive: Label) -> float:
     """The F1 of one class, as of MRPC and QQP; 0.0 where it is in neither answers nor labels.
 
     Raises `DataError` where there are two other classes already, so that it must be misspelt.
@@ -201,12 +202,12 @@ def f1_binary(answers: Sequence[Label], labels: Sequence[Label], *, positive: La
     return 0.0
 
 
-def matthews(answers: Sequence[Label], labels: Sequence[Label]) -> float:
+def matthews(answers: Labels, labels: Labels) -> float:
     """Matthews correlation, as of CoLA, from -1 to 1; 0.0 where either side is of one class."""
     return confusion(answers, labels).matthews
 
 
-def commitment_bank(answers: Sequence[Label], labels: Sequence[Label]) -> dict[str, float]:
+def commitment_bank(answers: Labels, labels: Labels) -> dict[str, float]:
     """SuperGLUE's figures for CB (Wang et al. 2019): accuracy, macro F1, and their mean."""
     matrix = confusion(answers, labels)
     macro = matrix.mean_f1("macro")
@@ -216,15 +217,15 @@ def commitment_bank(answers: Sequence[Label], labels: Sequence[Label]) -> dict[s
 
 
 def report(
-    answers: Sequence[Label],
-    labels: Sequence[Label],
+    answers: Labels,
+    labels: Labels,
     classes: Sequence[Label] | None = None,
 ) -> Report:
     """What a classifier gets right, class by class: print it, or take `as_dict()` as JSON."""
     return Report(confusion(answers, labels, classes))
 
 
-def _plain(values: Sequence[Label]) -> list[Any]:
+def _plain(values: Labels) -> list[Any]:
     """A list of Python values: numpy's integers are not JSON, and print otherwise."""
     return [value.item() if isinstance(value, np.generic) else value for value in values]
 

@@ -1,4 +1,4 @@
-"""How texts of the E2E data state the values of closed slots: rules written from its training rows.
+"""How texts of the E2E data state the values of closed slots: rules written from its rows.
 
 They work on `plain` text. A rule is a pattern, the values of the slot that it may mean (people call
 the same place "cheap", "low priced" and "under £20", and "3 out of 5" is an average rating), and
@@ -56,7 +56,7 @@ def _rule(values: str, *patterns: str, firm: bool = True) -> Rule:
 
 
 _CHEAP, _MODERATE, _DEAR = "cheap|less than £20", "moderate|£20-25", "high|more than £30"
-_PRICE = r"(?:pric\w*|cost(?:s|ing|ly)?\b)"
+_PRICE = r"(?:pric\w*|cost(?:s|ing|ly)?)\b"
 # What stands between "prices" and their height: "price range is in the very".
 _IS = (
     r"(?: (?:range|ranges|ranged|bracket|tag|point|is|are|was|can|be|being|at|in|on|of|a|an|the"
@@ -131,8 +131,8 @@ _WHOSE = (
 )
 _GRADES = {
     _LOW: (
-        r"(?:not have (?:a )?good|not very good|low|lowest|lower|lowly|poor|poorly|bad|badly"
-        r"|negative|terrible|(?:below|lower than) average)"
+        r"(?:not (?:have |got )?(?:a )?(?:very )?(?:good|highly)|low|lowest|lower|lowly|poor|poorly"
+        r"|bad|badly|negative|terrible|(?:below|lower than) average)"
     ),
     _AVERAGE: (
         r"(?:(?<!than )average|averagely|averaged|mediocre|ok|okay|reasonable|moderate|moderately"
@@ -165,7 +165,7 @@ RATING = (
     *(
         _rule(
             values,
-            rf"(?<!not )(?<!not a )(?<!not have a ){grade}{_WHOSE}(?: in)? {_RATING}"
+            rf"(?<!not )(?<!not a )(?<!not have a )(?<!not got a ){grade}{_WHOSE}(?: in)? {_RATING}"
             r"(?!(?: (?:is|of|being|a|only|at))* [1-5]\b)",
             rf"{grade}{_WHOSE} satisfaction",
             rf"(?:{_RATING}|satisfaction){_IS} {grade}\b(?! (?:pric|cost))",
@@ -201,7 +201,7 @@ NOT_FAMILY = _rule(
     rf"{_CHILDREN}(?: (?:is|are))? (?:un\w*friendly|free|prohibited|forbidden|banned)",
     rf"(?:unsuitable|inappropriate|unfriendly|prohibits?|bans?|excludes?|forbids?|discourages?"
     rf"|refuses?|leave|less|lacks?|isolated from|away from){_FILLER} {_CHILDREN}",
-    r"(?<!and )(?:adults?|grown ?ups?)\b(?! as well| and| or)",
+    r"(?<!and )(?:adults?|grown ?ups?)\b(?! (?:as well|and|or)\b)",
     r"childless",
     r"mature\b",
     r"over 18",

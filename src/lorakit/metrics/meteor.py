@@ -1,6 +1,7 @@
 """METEOR (Lavie and Agarwal 2007) by nltk, the mean over rows of the best reference, 0 to 100.
 
 Words match as they are, by Porter stem or as synonyms of WordNet; alpha 0.9, beta 3, gamma 0.5.
+nltk looks synonyms up by what stemming left ("felin"), so that it finds those of short words alone.
 WordNet is data that nltk does not carry: where it is missing the metric is refused, as a METEOR
 without synonyms would be another one. METEOR 1.5 (Java), which the E2E challenge and Hu et al. 2022
 report, has paraphrases and other weights: figures cannot be compared with it.

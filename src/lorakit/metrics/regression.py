@@ -8,27 +8,29 @@ import numpy as np
 
 from lorakit.core.errors import DataError
 
+Numbers = Sequence[float] | np.ndarray
 
-def mse(answers: Sequence[float], targets: Sequence[float]) -> float:
+
+def mse(answers: Numbers, targets: Numbers) -> float:
     """The mean squared error; infinite where a square is too large for float64."""
     found, wanted = _checked(answers, targets)
     with np.errstate(over="ignore"):
         return float(np.mean((found - wanted) ** 2))
 
 
-def mae(answers: Sequence[float], targets: Sequence[float]) -> float:
+def mae(answers: Numbers, targets: Numbers) -> float:
     """The mean absolute error; infinite where a difference is too large for float64."""
     found, wanted = _checked(answers, targets)
     with np.errstate(over="ignore"):
         return float(np.mean(np.abs(found - wanted)))
 
 
-def pearson(answers: Sequence[float], targets: Sequence[float]) -> float:
+def pearson(answers: Numbers, targets: Numbers) -> float:
     """Pearson's correlation, from -1 to 1; 0.0 where either side is constant."""
     return _correlation(*_checked(answers, targets))
 
 
-def spearman(answers: Sequence[float], targets: Sequence[float]) -> float:
+def spearman(answers: Numbers, targets: Numbers) -> float:
     """Spearman's correlation of ranks, equal values sharing their mean rank; 0.0 as above."""
     from scipy.stats import rankdata
 
@@ -52,7 +54,7 @@ def _unit(values: np.ndarray) -> np.ndarray:
     return values / np.sqrt(values @ values)
 
 
-def _checked(answers: Sequence[float], targets: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+def _checked(answers: Numbers, targets: Numbers) -> tuple[np.ndarray, np.ndarray]:
     try:
         found, wanted = (np.asarray(side, dtype=np.float64) for side in (answers, targets))
     except (TypeError, ValueError) as error:
