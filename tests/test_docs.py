@@ -47,7 +47,9 @@ def test_verbs_and_links_exist(page):
         assert (page.parent / target).exists(), target
 
 
-def test_the_table_of_the_recipe_is_fresh():
-    script = runpy.run_path(str(ROOT / "scripts" / "recipe_table.py"))
+@pytest.mark.parametrize("name", ["recipe_table.py", "benchmark_table.py"])
+def test_generated_tables_are_fresh(name):
+    script = runpy.run_path(str(ROOT / "scripts" / name))
     text = script["PAGE"].read_text(encoding="utf-8")
-    assert script["page"](text) == text, "run: python scripts/recipe_table.py"
+    assert script["table"]() in text
+    assert script["page"](text) == text, f"run: python scripts/{name}"

@@ -82,6 +82,13 @@ MISTAKES = [
     (["generate", "--adapter", "run", "--precision", "fp8", "hello"], "fp32, bf16, fp16"),
     (["predict", "--adapter", "run", "--model", "nowhere/at/all", "text"], "is not there"),
     (["demo", "--out", "run"], "no earlier demo"),
+    (["train", "recipe.yaml", "--output", "x", "--data.benchmark", "glue/sst"], "'glue/sst2'"),
+    (["train", "recipe.yaml", "--output", "x", "--data.benchmark", "glue/rte"], "Set task: class"),
+    (["eval"], "Name --adapter FOLDER"),
+    (["eval", "--adapter", "run"], "no evaluation rows"),
+    (["eval", "--adapter", "run", "--resume"], "name it with --out"),
+    (["eval", "--adapter", "run", "--data", "train.jsonl", "--metrics", "bluu"], "'bleu'"),
+    (["eval", "--adapter", "run", "--data", "tain.jsonl"], "'train.jsonl'"),
 ]
 
 
@@ -153,6 +160,36 @@ def test_merge_and_merging_twice(trained):
     assert again.returncode == 2
     assert "already merged" in again.stderr
     assert not (trained / "twice").exists()
+
+
+def test_eval(trained):
+    arguments = (
+        "eval",
+        "--adapter",
+        "run",
+        "--data",
+        "train.jsonl",
+        "--rows",
+        "4",
+        "--out",
+        "told",
+    )
+    more = ("--metrics", "chrf", "--max-new-tokens", "4", "--with-base", "--json")
+    done = lorakit(*arguments, *more, cwd=trained)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["voices"].keys() == {"base", "run"}
+    own = found["voices"]["run"]["metrics"]
+    assert own["chrf"]["rows"] == own["loss"]["rows"] == 4
+    assert own["loss"]["low"] <= own["loss"]["value"] <= own["loss"]["high"]
+    assert found == json.loads((trained / "told" / "eval.json").read_text())
+    again = lorakit(*arguments, *more, cwd=trained)
+    assert again.returncode == 2
+    assert "--resume" in again.stderr
+    shown = lorakit(*arguments, *more[:-1], "--resume", cwd=trained)
+    assert shown.stdout.startswith("metric")
+    assert "chrf" in shown.stdout
+    assert "report: told/report.md" in shown.stdout
 
 
 def test_predict(trained):

@@ -83,6 +83,7 @@ def test_voices_side_by_side_with_all_references(adapter, e2e, tmp_path):
     kept = json.loads((tmp_path / "out" / "eval.json").read_text())
     assert kept["voices"]["own"]["metrics"]["loss"]["value"] == own.figures["loss"].value
     assert (kept["rows"], kept["questions"], kept["split"]) == (5, 4, "test")
+    assert kept["model"] == str(base_folder())
     assert kept["signatures"].keys() == {"bleu", "rouge_l"}
     lines = (tmp_path / "out" / "answers-own.jsonl").read_text().splitlines()
     assert sorted(json.loads(line)["row"] for line in lines) == [0, 1, 2, 3]
@@ -137,6 +138,8 @@ def test_another_evaluation_is_not_gone_on_with(adapter, e2e, tmp_path):
             evaluate(who(adapter), other, out=out, resume=True, quiet=True)
     with pytest.raises(ResumeError, match="voices was"):
         evaluate(who(adapter, with_base=True), what(), out=out, resume=True, quiet=True)
+    with pytest.raises(ResumeError, match="precision was 'fp32' and is 'bf16'"):
+        evaluate(who(adapter, precision="bf16"), what(), out=out, resume=True, quiet=True)
     rows = tmp_path / "rows.csv"
     rows.write_text("mr,ref\n" + '"name[A]",A.\n' * 5)
     with pytest.raises(ResumeError, match="data was"):

@@ -7,11 +7,13 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForSeq2SeqLM, set_seed
 
+from families import CONFIGS
 from lorakit.core.errors import RecipeError
 from lorakit.demo import base_folder
 from lorakit.eval.generate import Decoding, ask, generate, in_template, write
-from lorakit.eval.session import open_session
+from lorakit.eval.session import Session, open_session
 from lorakit.models.load import load_tokenizer
 from lorakit.tasks.chat import set_template, turn_end
 from lorakit.train.recipe import make_recipe
@@ -86,6 +88,21 @@ def test_an_answer_may_repeat_its_prompt_but_not_itself(session):
     free = written(session, ["the fox and"], Decoding(max_new_tokens=30, no_repeat_ngram=1))[0]
     tokens = session.tokenizer(free, add_special_tokens=False)["input_ids"]
     assert len(tokens) == len(set(tokens)) > 20
+
+
+@pytest.mark.parametrize("family", ["t5", "bart"])
+def test_encoder_decoders_answer_the_same_in_any_batch(session, family):
+    config = CONFIGS[family]()
+    config.vocab_size, config.pad_token_id = len(session.tokenizer), 0
+    set_seed(0)
+    model = AutoModelForSeq2SeqLM.from_config(config).eval()
+    prompts = ["Once there was a fox", "The old mill", "In the"]
+    for beams in (1, 3):
+        decoding = Decoding(max_new_tokens=6, beams=beams)
+        both = Session(model, session.tokenizer)
+        found = written(both, prompts, decoding, batch_size=3)
+        assert found == written(both, prompts, decoding, batch_size=1)
+        assert len(found) == 3
 
 
 def test_beams_and_a_temperature_contradict_each_other(session):

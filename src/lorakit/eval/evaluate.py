@@ -67,14 +67,14 @@ def evaluate(
         who.adapters, model=who.model, kind=kind, with_base=who.with_base,
         precision=who.precision, quantise=who.quantise, device=who.device,
     )  # fmt: skip
-    identity = _identity(session, subject, what, [_digest(place) for place in places])
-    identity["precision"] = who.precision
+    digests = dict(zip(session.runs, map(_digest, places)))
+    identity = _identity(session, subject, who, what, digests)
     if folder is not None:
         if old is not None:
             check_same(folder, old, identity)
         else:
             write_identity(folder, identity)
-    found = Evaluation(identity, subject, [])
+    found = Evaluation(session.model.config._name_or_path, identity, subject, [])
     folders = dict(zip(session.runs, map(str, places)))
     for voice in session.voices:
         log.info("%s: %d rows", voice, len(subject.rows))
@@ -86,17 +86,14 @@ def evaluate(
 
 
 def _identity(
-    session: Session, subject: Subject, what: What, digests: Sequence[str]
+    session: Session, subject: Subject, who: Who, what: What, digests: dict[str, str]
 ) -> dict[str, Any]:
     """All that makes two evaluations the same one, as JSON."""
     registry = registry_of(session.model)
-    labels = list(session.runs)
-    replaced = [
-        path for label in labels if registry for path in registry.entry(label).replaced
-    ]  # fmt: skip
+    replaced = [path for own in digests if registry for path in registry.entry(own).replaced]
     return {
         "base": fingerprint(session.model, without=replaced),
-        "adapters": dict(zip(labels, digests)),
+        "adapters": digests,
         "voices": list(session.voices),
         "task": subject.task,
         "benchmark": subject.options[0].benchmark,
@@ -107,6 +104,8 @@ def _identity(
         "sha256": subject.digest(),
         "metrics": list(subject.metrics),
         "decoding": asdict(what.decoding),
+        "precision": who.precision,
+        "quantise": who.quantise,
     }
 
 

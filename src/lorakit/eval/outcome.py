@@ -27,6 +27,7 @@ class Voice:
 class Evaluation:
     """All of an evaluation. `asked` are the questions, where answers were written."""
 
+    model: str
     identity: dict[str, Any]
     subject: Subject
     voices: list[Voice]
@@ -36,6 +37,7 @@ class Evaluation:
     def told(self) -> dict[str, Any]:
         """The evaluation as JSON."""
         return {
+            "model": self.model,
             **self.identity,
             "notes": self.subject.notes,
             "signatures": self.signatures,

@@ -45,8 +45,8 @@ def markdown(found: Evaluation) -> str:
     head, *body = [f"| {' | '.join(cells)} |" for cells in columns(found)]
     parts = [
         f"# Evaluation: {place}{about['data']} ({about['split']})",
-        f"Task {about['task']}, {about['rows']} rows. In brackets: 95 % intervals, percentile "
-        "bootstrap over rows.",
+        f"Base {found.model}, task {about['task']}, {about['rows']} rows. In "
+        "brackets: 95 % intervals, percentile bootstrap over rows.",
         "\n".join([head, "|" + "---|" * (len(found.voices) + 2), *body]),
     ]
     if found.signatures:

@@ -48,6 +48,6 @@ BENCHMARKS = (
             "dev": ("*valid*.raw", "*valid*.tokens", "*valid*.txt", "*dev*.txt"),
             "test": ("*test*.raw", "*test*.tokens", "*test*.txt"),
         },
-        {"text": "text"}, ("perplexity",), _document, hub=Hub(),
+        {"text": "text"}, ("perplexity",), _document,
     ),
 )  # fmt: skip
