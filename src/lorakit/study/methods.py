@@ -27,6 +27,7 @@ class Methods:
         "Does LoRA reach full fine-tuning and other ways to train few parameters, when every "
         "method has its own best learning rate (Hu et al. 2021, tables 2 and 3)?"
     )
+    trains = True
     grows = ("methods", "benchmarks", "seeds")
 
     def options(self, *, quick: bool) -> dict[str, Any]:

@@ -1,0 +1,159 @@
+"""Budgets: ranks dealt out by what layers need, against equal ranks, at equal parameters."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lorakit.analysis.heatmap import grid
+from lorakit.core.errors import RecipeError, did_you_mean
+from lorakit.models.allocate import WAYS
+from lorakit.study.figures import Axis, Picture, Series, bars
+from lorakit.study.kinds import Figures, Record, Setting, Shown
+from lorakit.study.maps import Sides, heatmap
+from lorakit.study.runs import Runs, better, by_setting, mean_of, metric, scored
+from lorakit.study.statistics import holm, paired
+from lorakit.study.table import Column, Table
+from lorakit.study.train import Trained
+from lorakit.train.ranks import FILE
+
+UNIFORM = "uniform"
+
+
+class Budget(Runs):
+    """The same parameters, dealt out in several ways."""
+
+    name = "budget"
+    title = "Budgets: ranks dealt out by what layers need"
+    why = (
+        "At equal parameters, is it better to give every layer the same rank, or to deal ranks out "
+        "by gradients, activations or weights (as AdaLoRA and EVA argue)?"
+    )
+    grows = ("params", "by", "seeds")
+    kept = (FILE,)
+
+    def options(self, *, quick: bool) -> dict[str, Any]:
+        """Budgets in parameters, and ways to deal them out, `uniform` among them."""
+        return {
+            "params": [4000] if quick else [4000, 16000],
+            "by": [UNIFORM, "gradient"] if quick else [UNIFORM, "gradient", "activation", "weight"],
+            "seeds": [0, 1] if quick else [0, 1, 2],
+        }
+
+    def settings(self, setting: Setting) -> list[dict[str, Any]]:
+        """Every way with every budget."""
+        for way in setting.option("by"):
+            if way not in WAYS:
+                raise RecipeError(
+                    f"study.by has {way!r}; known are {', '.join(WAYS)}.{did_you_mean(way, WAYS)}"
+                )
+        if UNIFORM not in setting.option("by"):
+            raise RecipeError(f"study.by lacks {UNIFORM!r}, which all others are compared with.")
+        return [
+            {"params": params, "by": way}
+            for params in setting.option("params")
+            for way in setting.option("by")
+        ]
+
+    def overrides(self, settings: Mapping[str, Any], setting: Setting) -> dict[str, Any]:
+        """The budget and how it is dealt out."""
+        del setting
+        return {"lora.params": settings["params"], "lora.by": settings["by"]}
+
+    def looked(self, own: Trained) -> Figures:
+        """The ranks of the run."""
+        told = json.loads((own.folder / FILE).read_text(encoding="utf-8"))
+        return {"ranks": told["ranks"], "dealt": told["parameters"]}
+
+    def show(self, records: Sequence[Record], setting: Setting) -> Shown:
+        """A row for each way and budget, with tests against equal ranks, and maps of ranks."""
+        cells = {
+            (own[0].settings["params"], own[0].settings["by"]): own
+            for own in by_setting(records).values()
+        }
+        budgets = list(dict.fromkeys(params for params, _ in cells))
+        ways = list(dict.fromkeys(way for _, way in cells))
+        unit, more = metric(records), better(records)
+        tests = _tests(cells)
+        columns = [
+            Column("budget", digits=0), Column("dealt out by"), Column("ranks take", digits=0),
+            Column(unit, best="high" if more else "low"), Column("better than uniform"),
+            Column("p, corrected", digits=3), Column("layers left out"),
+        ]  # fmt: skip
+        rows = [
+            [
+                *key, mean_of(own, "dealt"), scored(own), *tests.get(key, (None, None)),
+                sum(rank == 0 for rank in own[0].figures["ranks"].values()),
+            ]
+            for key, own in cells.items()
+        ]  # fmt: skip
+        notes = [
+            f"Means over {len(next(iter(cells.values())))} seeds with 95 % intervals (Student's "
+            "t); differences are paired by seed, p by sign flips, corrected (Holm). No budget is "
+            "exceeded; what is left of one is less than another rank.",
+        ]
+        table = Table("budget", f"{unit} at equal parameters", columns, rows, notes, sections=0)
+        series = [
+            Series(
+                way, [scored(cells[params, way]).mean for params in budgets],
+                [scored(cells[params, way]).low for params in budgets],
+                [scored(cells[params, way]).high for params in budgets],
+            )
+            for way in ways
+        ]  # fmt: skip
+        caption = "Score by budget and way to deal it out, with 95 % intervals over seeds."
+        names = [f"{params:,}" for params in budgets]
+        pictures = [bars("budget", caption, names, Axis(unit), series)]
+        return Shown(_findings(tests), [table], [*pictures, _maps(cells, budgets[-1], ways)])
+
+
+Key = tuple[int, str]
+
+
+def _tests(cells: dict[Key, list[Record]]) -> dict[Key, tuple[float, float | None]]:
+    """How much better than uniform each is, and the p of that, corrected for all of them."""
+    sign = 1 if better(next(iter(cells.values()))) else -1
+    found = {}
+    for (params, way), own in cells.items():
+        plain = cells.get((params, UNIFORM))
+        if way == UNIFORM or plain is None:
+            continue
+        pairs = [
+            (sign * a.figures["score"], sign * b.figures["score"])
+            for a in own for b in plain if a.settings["seed"] == b.settings["seed"]
+        ]  # fmt: skip
+        found[params, way] = paired(*map(list, zip(*pairs)))
+    known = [key for key, own in found.items() if own.p is not None]
+    adjusted = dict(zip(known, holm([found[key].p for key in known])))
+    return {key: (own.difference, adjusted.get(key)) for key, own in found.items()}
+
+
+def _findings(tests: dict[Key, Any]) -> list[str]:
+    named = {f"{way} at {params:,}": own for (params, way), (own, _) in tests.items()}
+    above = [name for name, own in named.items() if own.low is not None and own.low > 0]
+    below = [name for name, own in named.items() if own.high is not None and own.high < 0]
+    lines = []
+    if above:
+        lines.append(f"Better than equal ranks over these seeds: {', '.join(above)}.")
+    if below:
+        lines.append(f"Worse than equal ranks over these seeds: {', '.join(below)}.")
+    rest = len(tests) - len(above) - len(below)
+    if rest:
+        lines.append(f"Not told apart from equal ranks by these seeds: {rest} of {len(tests)}.")
+    return lines
+
+
+def _maps(cells: dict[Key, list[Record]], params: int, ways: Sequence[str]) -> Picture:
+    """The ranks of each way at one budget, by block and role."""
+    panels, sides = {}, None
+    for way in ways:
+        ranks = cells[params, way][0].figures["ranks"]
+        found = grid({target: float(rank) for target, rank in ranks.items()})
+        panels[way] = [[0.0 if math.isnan(v) else v for v in row] for row in found.values]
+        rows = [row.rpartition(".")[2] for row in found.rows]
+        sides = Sides("block", "layer", rows, found.columns)
+    assert sides is not None
+    caption = f"Ranks at a budget of {params:,} parameters, by block and layer (first seed)."
+    return heatmap("ranks", caption, panels, sides, unit="rank")
