@@ -53,6 +53,7 @@ class Latency:
 
     def cells(self, setting: Setting) -> list[Cell]:
         """Every way at every shape."""
+        one_of(setting, "precision", DTYPES)
         most = getattr(load_config(setting.model), "max_position_embeddings", None)
         for shape in setting.option("shapes"):
             if len(shape) != 2:
@@ -85,7 +86,7 @@ class Latency:
         rows, length = self.group(cells[0])  # type: ignore[misc]
         shape = Shape(rows=rows, length=length, folder=setting.model)
         device = str(pick_device(setting.option("device")))
-        base = make(shape, DTYPES[one_of(setting, "precision", DTYPES)], device).eval()
+        base = make(shape, DTYPES[setting.option("precision")], device).eval()
         ids = batch(shape, base)["input_ids"]
         place = Place(setting.option("targets"), setting.option("rank"))
         names = list(dict.fromkeys([BASE, *(cell.settings["way"] for cell in cells)]))
