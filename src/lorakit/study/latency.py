@@ -47,7 +47,7 @@ class Latency:
         return {
             "shapes": [[8, 128], [1, 64]] if quick else [list(shape) for shape in PAPER],
             "ways": [BASE, "base again", "merged", "unmerged"],
-            "rounds": 11 if quick else 25, "targets": ["q", "v"], "rank": 4, "precision": "fp32",
+            "rounds": 9 if quick else 11, "targets": ["q", "v"], "rank": 4, "precision": "fp32",
             "device": "cpu", "threads": 1,
         }  # fmt: skip
 
