@@ -68,7 +68,9 @@ def test_without_a_recipe_it_writes_rows_of_its_own(base, tmp_path):
 @pytest.mark.parametrize(("words", "said"), [
     (["latancy"], "latency"), (["--quick", "--study.rounds", "3"], "before the study"),
     (["memory", "--study.rank", "[1]"], "ranks"), (["memory", "--study.ranks"], "no value"),
-    (["memory", "no-such.yaml"], "not there"), (["memory", "--lora.rnk", "3"], r"lora\.rank"),
+    (["memory", "no-such.yaml"], "not there"), (["subspace", "--lora.rnk", "3"], r"lora\.rank"),
+    (["memory", "--lora.rank", "3"], "is for a recipe"),
+    (["latency", "--adapter", "x"], "no adapters"),
     (["subspace", "--adapter", "nowhere"], "nowhere"),
 ])  # fmt: skip
 def test_mistakes_are_told(words, said, tmp_path, monkeypatch):

@@ -35,6 +35,7 @@ class Latency:
     """Forward passes of the base and of adapted copies, in turns, over batch sizes and lengths."""
 
     name = "latency"
+    trains = False
     title = "Inference latency: what an adapter costs when the model answers"
     why = (
         "Does LoRA cost time at inference? Merged it should cost none, where adapters in the "
@@ -116,7 +117,7 @@ class Latency:
         others = [own for own in records if own.settings["way"] != BASE]
         rows = [_row(own) for own in records]
         columns = [
-            Column("batch x length"), Column("way"), Column("latency", "ms", best="low"),
+            Column("batch x length"), Column("way"), Column("latency", "ms"),
             Column("times the base's", digits=3), Column("by wall time", digits=3),
             Column("in the paper", digits=3, quoted=True),
         ]  # fmt: skip

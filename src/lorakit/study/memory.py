@@ -35,6 +35,7 @@ class Memory:
     """One training step of the base in full, and with LoRA at several ranks and places."""
 
     name = "memory"
+    trains = False
     title = "Memory: what an adapter saves in training and on disk"
     why = (
         "How much less does LoRA train, keep and hold than full fine-tuning? The paper reports "

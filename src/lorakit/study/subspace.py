@@ -40,6 +40,7 @@ class Subspace:
     """Adapters compared in pairs, and each with the weights it changes."""
 
     name = "subspace"
+    trains = True
     title = "Subspaces: what adapters learn, and where it lies in the weights"
     why = (
         "Is the change that training finds of low rank? Do adapters of other ranks and seeds find "
