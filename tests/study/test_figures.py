@@ -24,8 +24,9 @@ def texts(figure):
         words = [*axes.texts, axes.title, axes.xaxis.label, axes.yaxis.label]
         for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
             low, high = sorted((low, high))  # ticks beyond the ends are not drawn
-            words += [t.label1 for t in axis.get_major_ticks() if low <= t.get_loc() <= high]
-            words += [t.label2 for t in axis.get_major_ticks() if t.label2.get_visible()]
+            ticks = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+            labels = [label for tick in ticks for label in (tick.label1, tick.label2)]
+            words += [label for label in labels if label.get_visible()]
         # A leader line is no part of its words.
         found += [
             (w.get_text(), Text.get_window_extent(w, renderer)) for w in words if w.get_text()

@@ -113,7 +113,7 @@ def make_step(
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
-    step.model, step.optimizer = model, optimizer  # type: ignore[attr-defined]
+    step.model = model  # type: ignore[attr-defined]
     return step
 
 

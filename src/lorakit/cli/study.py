@@ -9,6 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from lorakit.study.kinds import Setting, Study
+    from lorakit.train.recipe import Recipe
 
 CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True}
 ROWS = "rows"  # in the study's folder: the demo's, where no recipe names any
@@ -43,12 +44,17 @@ def command(
 
     from lorakit.core.errors import TrainingError
     from lorakit.study.grid import run_study
+    from lorakit.train.recipe import read_recipe
 
     study = _study(name)
     place = Path(out or f"lorakit-study-{name}{'-quick' if quick else ''}").expanduser().resolve()
     chosen = _options(study, options, quick=quick)
-    base = {"model": model, "adapters": tuple(adapter or ())}
-    setting = _setting(place, chosen, recipe, fields, **base, quick=quick, quiet=quiet)
+    told = {"model": model} if model else {}
+    read = None if recipe is None else read_recipe(recipe, {**fields, **told})
+    setting = _setting(
+        study, place, chosen, read, fields, model=model, adapters=tuple(adapter or ()),
+        quick=quick, quiet=quiet,
+    )  # fmt: skip
     done = run_study(study, setting, retry=retry)
     report = done.folder / "report.html"
     texts = [*done.shown.findings, *(table.text() for table in done.shown.tables)]
@@ -110,31 +116,40 @@ def _options(study: Study, given: dict[str, Any], *, quick: bool) -> dict[str, A
 
 
 def _setting(
-    place: Path, options: dict[str, Any], file: str | None, fields: dict[str, Any], *,
-    model: str | None, adapters: tuple[str, ...], quick: bool, quiet: bool,
+    study: Study, place: Path, options: dict[str, Any], recipe: Recipe | None,
+    fields: dict[str, Any], *, model: str | None, adapters: tuple[str, ...], quick: bool,
+    quiet: bool,
 ) -> Setting:  # fmt: skip
     """The base, and what is trained on it: the recipe's, or the demo's."""
     from lorakit.core.errors import ModelError, RecipeError
-    from lorakit.demo.recipe import demo_recipe
+    from lorakit.demo import base_folder
     from lorakit.eval.session import about, adapter_folder
-    from lorakit.study.identity import check_free
     from lorakit.study.kinds import Setting
-    from lorakit.train.recipe import make_recipe, read_recipe, set_field
 
-    told = {"model": model} if model else {}
-    if file is not None:
-        recipe = read_recipe(file, {**fields, **told})
-    elif adapters:
-        if fields:
-            raise RecipeError(f"--{next(iter(fields))} is for a recipe, and there is none here.")
+    if adapters and not study.trains:
+        raise RecipeError(f"{study.name} looks at no adapters. Leave --adapter out.")
+    if recipe is None and fields and (adapters or not study.trains):
+        raise RecipeError(f"--{next(iter(fields))} is for a recipe, and there is none here.")
+    if not study.trains:
+        base = model or (recipe.model if recipe else str(base_folder()))
+        return Setting(base, place, options, quiet=quiet)
+    if recipe is None and adapters:
         base = model or next(filter(None, (about(adapter_folder(a))[0] for a in adapters)), None)
         if base is None:
             raise ModelError("Which base? No adapter here names one. Pass --model FOLDER.")
         return Setting(base, place, options, adapters=adapters, quiet=quiet)
-    else:
-        check_free(place)
-        raw = demo_recipe(place / ROWS, str(place / "run"), model=model).model_dump()
-        for name, value in {**({"train.steps": QUICK_STEPS} if quick else {}), **fields}.items():
-            set_field(raw, name, value)
-        recipe = make_recipe(raw)
+    recipe = recipe or _demo_recipe(place, fields, model, quick=quick)
     return Setting(recipe.model, place, options, recipe=recipe, adapters=adapters, quiet=quiet)
+
+
+def _demo_recipe(place: Path, fields: dict[str, Any], model: str | None, *, quick: bool) -> Recipe:
+    """Rows and recipe of the demo, with fields set over it."""
+    from lorakit.demo.recipe import demo_recipe
+    from lorakit.study.identity import check_free
+    from lorakit.train.recipe import make_recipe, set_field
+
+    check_free(place)
+    raw = demo_recipe(place / ROWS, str(place / "run"), model=model).model_dump()
+    for name, value in {**({"train.steps": QUICK_STEPS} if quick else {}), **fields}.items():
+        set_field(raw, name, value)
+    return make_recipe(raw)

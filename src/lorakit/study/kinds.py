@@ -87,6 +87,11 @@ class Study(Protocol):
         ...
 
     @property
+    def trains(self) -> bool:
+        """Whether it trains adapters by a recipe, or looks at given ones; else a base will do."""
+        ...
+
+    @property
     def title(self) -> str:
         """The heading of its report."""
         ...

@@ -35,6 +35,7 @@ class Latency:
     """Forward passes of the base and of adapted copies, in turns, over batch sizes and lengths."""
 
     name = "latency"
+    trains = False
     title = "Inference latency: what an adapter costs when the model answers"
     grows = ()
     why = (
@@ -48,12 +49,13 @@ class Latency:
         return {
             "shapes": [[8, 128], [1, 64]] if quick else [list(shape) for shape in PAPER],
             "ways": [BASE, "base again", "merged", "unmerged"],
-            "rounds": 11 if quick else 25, "targets": ["q", "v"], "rank": 4, "precision": "fp32",
+            "rounds": 9 if quick else 11, "targets": ["q", "v"], "rank": 4, "precision": "fp32",
             "device": "cpu", "threads": 1,
         }  # fmt: skip
 
     def cells(self, setting: Setting) -> list[Cell]:
         """Every way at every shape."""
+        one_of(setting, "precision", DTYPES)
         most = getattr(load_config(setting.model), "max_position_embeddings", None)
         for shape in setting.option("shapes"):
             if len(shape) != 2:
@@ -86,7 +88,7 @@ class Latency:
         rows, length = self.group(cells[0])  # type: ignore[misc]
         shape = Shape(rows=rows, length=length, folder=setting.model)
         device = str(pick_device(setting.option("device")))
-        base = make(shape, DTYPES[one_of(setting, "precision", DTYPES)], device).eval()
+        base = make(shape, DTYPES[setting.option("precision")], device).eval()
         ids = batch(shape, base)["input_ids"]
         place = Place(setting.option("targets"), setting.option("rank"))
         names = list(dict.fromkeys([BASE, *(cell.settings["way"] for cell in cells)]))
@@ -116,7 +118,7 @@ class Latency:
         others = [own for own in records if own.settings["way"] != BASE]
         rows = [_row(own) for own in records]
         columns = [
-            Column("batch x length"), Column("way"), Column("latency", "ms", best="low"),
+            Column("batch x length"), Column("way"), Column("latency", "ms"),
             Column("times the base's", digits=3), Column("by wall time", digits=3),
             Column("in the paper", digits=3, quoted=True),
         ]  # fmt: skip

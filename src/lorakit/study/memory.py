@@ -14,7 +14,7 @@ from lorakit.analysis.cost import cost
 from lorakit.bench.bases import DTYPES, Shape, batch, make
 from lorakit.bench.memory import saved_bytes
 from lorakit.bench.peak import peak_bytes
-from lorakit.bench.ways import Choice, make_step
+from lorakit.bench.ways import Choice, full, ours
 from lorakit.core.errors import LorakitError
 from lorakit.core.inject import adapters
 from lorakit.core.registry import root_of
@@ -35,6 +35,7 @@ class Memory:
     """One training step of the base in full, and with LoRA at several ranks and places."""
 
     name = "memory"
+    trains = False
     title = "Memory: what an adapter saves in training and on disk"
     grows = ("ranks", "targets")
     why = (
@@ -54,6 +55,7 @@ class Memory:
 
     def cells(self, setting: Setting) -> list[Cell]:
         """The base in full, then every rank at every choice of places."""
+        one_of(setting, "precision", DTYPES)
         return [
             Cell({"way": FULL}),
             *(
@@ -107,22 +109,26 @@ def _measured(settings: dict[str, Any], setting: Setting) -> Figures:
         rows=setting.option("rows"), length=setting.option("length"), folder=setting.model
     )
     device = str(pick_device(setting.option("device")))
-    base = make(shape, DTYPES[one_of(setting, "precision", DTYPES)], device)
+    base = make(shape, DTYPES[setting.option("precision")], device)
     given = batch(shape, base)
     choice = Choice(tuple(settings.get("targets", ())), settings.get("rank", 0))
     planned = plan(base, targets=list(choice.targets), rank=choice.rank) if choice.rank else {}
     known = cost(base, planned, weight_bytes=base.dtype.itemsize)
     forecast = known.training_bytes if choice.rank else known.full_training_bytes
-    step = make_step("lorakit" if choice.rank else "full", base, choice, given)
-    del base
+    model, trained = (ours if choice.rank else full)(base, choice)
+    optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=model.device.type in ("cpu", "cuda"))
+
+    def step() -> None:
+        model(**given)["loss"].backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
     step()  # makes the optimiser's state
-    model = step.model
-    trained = [value for value in model.parameters() if value.requires_grad]
     weights = sum(_bytes(value) for value in base_parameters(root_of(model)).values())
     gradients = sum(_bytes(value) for value in trained)
     state = sum(
         _bytes(value)
-        for kept in step.optimizer.state.values()
+        for kept in optimizer.state.values()
         for value in kept.values()
         if isinstance(value, torch.Tensor)
     )

@@ -40,6 +40,7 @@ class Subspace:
     """Adapters compared in pairs, and each with the weights it changes."""
 
     name = "subspace"
+    trains = True
     title = "Subspaces: what adapters learn, and where it lies in the weights"
     grows = ()
     why = (
