@@ -144,6 +144,7 @@ def test_the_penalty_is_the_trainers_too(recipe_for, monkeypatch):
         ({"lora__params": 900, "lora__by": "gradeint"}, "lora.by is 'gradeint'"),
         ({"lora__params": 900, "lora__method": "vera"}, "not for vera"),
         ({"lora__params": 900, "lora__method": "adalora"}, "not for adalora"),
+        ({"lora__method": "adalora", "train__lora_plus": 8}, "starts at zero"),
     ],
 )
 def test_what_a_recipe_cannot_say(changes, message, recipe_for):
