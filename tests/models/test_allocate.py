@@ -178,5 +178,10 @@ def test_odd_weights_and_data_are_refused():
     with pytest.raises(PlanError, match="by='uniform'"):
         allocate(bare, params=900, by="weight")
     assert allocate(bare, params=1900, by="uniform").parameters <= 1900
+    with pytest.raises(PlanError, match="worth anything"):
+        allocate(
+            build("llama"), params=900, batches=batches(build("llama")),
+            loss=lambda output: output.loss * 0,
+        )  # fmt: skip
     with pytest.raises(UnsupportedError, match="labels"):
         allocate(build("llama"), params=900, batches=[inputs(build("llama"))])

@@ -12,10 +12,11 @@ from test_run import adapter_bytes, stop_after
 
 import lorakit as lk
 from lorakit.core.errors import LorakitError, ResumeError
+from lorakit.methods.adalora import AdaLoRA, singular
 from lorakit.train import ranks
 from lorakit.train.forecast import forecast
 from lorakit.train.heatmap import draw_heatmap
-from lorakit.train.run import run
+from lorakit.train.run import conduct, prepare, run
 from lorakit.train.sweep import sweep
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:torch.*")
@@ -111,6 +112,30 @@ def test_adalora_prunes_learns_and_resumes_to_the_same_bits(recipe_for, tmp_path
     assert any("uncertainty" in key for key in load_file(newest / "adalora.safetensors"))
 
 
+def test_adalora_in_a_sweep_is_a_lone_run_to_the_bit(recipe_for, tmp_path):
+    changes = {"lora__method": "adalora", "lora__dropout": 0.0, "train__steps": 8}
+    outcomes = sweep(recipe_for(**changes, sweep={"train.seed": [0, 1]}), quiet=True)
+    assert "adalora chooses ranks" in (tmp_path / "run" / "log.txt").read_text()
+    alone = run(recipe_for(**changes, output=str(tmp_path / "alone"), train__seed=1), quiet=True)
+    assert adapter_bytes(outcomes[1].folder) == adapter_bytes(alone.folder)
+
+
+def test_the_penalty_is_the_trainers_too(recipe_for, monkeypatch):
+    """Without it the vectors drift from being orthonormal."""
+    changes = {"lora__method": "adalora", "train__lr": 0.05, "train__steps": 10}
+    found = []
+    for weight in (1, 0):
+        recipe = recipe_for(**changes, output=f"{recipe_for().output} {weight}")
+        with monkeypatch.context() as patch:
+            known = AdaLoRA.penalty
+            patch.setattr(AdaLoRA, "penalty", lambda *given: known(*given) * weight)  # noqa: B023
+            ready = prepare(recipe)
+            conduct(ready, quiet=True)
+        updates = singular(ready.base.model, ready.name).values()
+        found.append(sum(update.skewness().item() for update in updates))
+    assert found[0] < 0.5 * found[1]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -119,6 +144,7 @@ def test_adalora_prunes_learns_and_resumes_to_the_same_bits(recipe_for, tmp_path
         ({"lora__params": 900, "lora__by": "gradeint"}, "lora.by is 'gradeint'"),
         ({"lora__params": 900, "method": "vera"}, "not for vera"),
         ({"lora__params": 900, "method": "adalora"}, "not for adalora"),
+        ({"method": "adalora", "train__lora_plus": 8}, "starts at zero"),
     ],
 )
 def test_what_a_recipe_cannot_say(changes, message, recipe_for):

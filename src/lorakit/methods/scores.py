@@ -16,20 +16,22 @@ from lorakit.methods.gradients import Loss, weight_gradients
 from lorakit.methods.start import answering, mask_of, rows_of, run_batch, watched
 
 Forms = Mapping[str, Form]
+_TINY = torch.finfo(torch.float64).tiny  # instead of a division by zero
 
 
 def by_gradient(root: nn.Module, forms: Forms, batches: Iterable[Any], loss: Loss) -> dict:
-    """Squared singular values of dL/dW over the batches, by target, falling.
+    """Squared singular values of G = dL/dW over the batches, over |G|, by target, falling.
 
-    A step along the best change of rank r, of the size of its share of the gradient, lowers the
-    loss in first order by the sum of the first r of them: the squared norm of that share. So they
-    compare layers with each other. Those of fused experts, which get a rank together, are added up.
+    Adam's steps are as long in every layer, however large its gradient is. Along G a step of length
+    1 lowers the loss by |G| in first order, and its best part of rank r by the sum of the first r
+    of these. Squared values of fused experts, which get a rank together, are added up before.
     """
     found = {}
     who = "by='gradient'"
     for target, G in weight_gradients(root, forms, batches, loss, who=who).items():
         _check_finite(who, target, "the gradients at", G)
-        found[target] = _squares(G)
+        squares = _squares(G)
+        found[target] = squares / squares.sum().sqrt().clamp_min(_TINY)
     return found
 
 
@@ -40,7 +42,7 @@ def by_weight(forms: Forms) -> dict[str, Tensor]:
         weight = form.matrix()
         _check_finite("by='weight'", target, "the weights of", weight)
         squares = _squares(weight)
-        found[target] = squares / squares.sum().clamp_min(torch.finfo(squares.dtype).tiny)
+        found[target] = squares / squares.sum().clamp_min(_TINY)
     return found
 
 

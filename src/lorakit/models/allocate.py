@@ -84,8 +84,8 @@ def allocate(
 ) -> Allocation:  # fmt: skip
     """Deal out ranks over the layers that `targets` means, in at most `params` parameters.
 
-    `by` is what a rank is worth: "gradient", the squared singular values of the loss's gradient
-    for each weight; "activation", the share of the inputs' variance (Paischer et al. 2024);
+    `by` is what a rank is worth: "gradient", how much of a step along the loss's gradient for
+    the weight it can take; "activation", the share of the inputs' variance (Paischer et al. 2024);
     "weight", the share of the weight's own squares; or "uniform", one rank for all. The first two
     look at `batches` of what the model is called with, with its adapters off; "gradient" needs a
     loss in its answer, or `loss`, a function of it. Each rank costs what it has to train there;
@@ -109,6 +109,11 @@ def allocate(
         gains = _gains(root, forms, by, batches, loss or own_loss, most)
         chosen = fill(gains, costs, left, least=least)
         ranks, reached = chosen.ranks, chosen.gain / chosen.bound if chosen.bound else 1.0
+        if forms and not any(ranks.values()):
+            raise PlanError(
+                f"by={by!r}: no rank of any target is worth anything, so there is nothing to deal "
+                "out by. Look at the batches and their labels, or choose by='uniform'."
+            )
     ranks |= dict.fromkeys(norms, 1)
     every = {**norms, **costs}
     return Allocation(

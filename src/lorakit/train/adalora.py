@@ -12,7 +12,6 @@ from transformers import TrainerCallback
 
 from lorakit.core.errors import ResumeError
 from lorakit.core.registry import require_registry
-from lorakit.core.state import trained_parameters
 from lorakit.methods.adalora import AdaLoRA, progress, singular
 
 FILE = "adalora.safetensors"
@@ -31,11 +30,11 @@ class Pruning(TrainerCallback):
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Add the gradient of the penalty."""
-        own = [p for _, p in trained_parameters(self.model, self.adapter)]
+        updates = singular(self.model, self.adapter).values()
+        own = [factor for update in updates for factor in (update.A, update.B)]
         penalty = self.method.penalty(self.model, self.adapter)
-        for parameter, more in zip(own, torch.autograd.grad(penalty, own, allow_unused=True)):
-            if more is not None and parameter.grad is not None:
-                parameter.grad.add_(more)
+        for factor, more in zip(own, torch.autograd.grad(penalty, own)):
+            factor.grad = more if factor.grad is None else factor.grad.add_(more)
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Judge the ranks, and prune where it is due."""

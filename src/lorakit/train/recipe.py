@@ -87,6 +87,8 @@ class Recipe(Part):
             raise ValueError("lora.params deals out ranks, and lora.rank does as well: set one")
         if self.lora.params is not None and self.method in ("vera", "adalora"):
             raise ValueError(f"lora.params is not for {self.method}: set lora.rank")
+        if self.method == "adalora" and self.train.lora_plus != 1:
+            raise ValueError("train.lora_plus is for a B that starts at zero; adalora's does not")
         if self.data.end is not None and self.task not in ENDED:
             raise ValueError(f"data.end is for {' and '.join(ENDED)}; {self.task} ends rows itself")
         return self

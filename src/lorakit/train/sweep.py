@@ -204,6 +204,8 @@ def _not_together(recipe: Recipe) -> str | None:
     """Why a run cannot share its passes, as far as the recipe says it."""
     if recipe.lora.dropout:
         return "lora.dropout draws by the shape of the batch, which is another side by side"
+    if recipe.method == "adalora":
+        return "adalora chooses ranks, and roundings of a shared pass could choose others"
     if recipe.train.quantise == "int8":
         return "int8 keeps columns apart by what the whole batch holds"
     if recipe.train.checkpointing:
