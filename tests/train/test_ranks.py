@@ -113,7 +113,7 @@ def test_adalora_prunes_learns_and_resumes_to_the_same_bits(recipe_for, tmp_path
 
 
 def test_adalora_in_a_sweep_is_a_lone_run_to_the_bit(recipe_for, tmp_path):
-    changes = {"lora__method": "adalora", "lora__dropout": 0.0, "train__steps": 8}
+    changes = {"method": "adalora", "lora__dropout": 0.0, "train__steps": 8}
     outcomes = sweep(recipe_for(**changes, sweep={"train.seed": [0, 1]}), quiet=True)
     assert "adalora chooses ranks" in (tmp_path / "run" / "log.txt").read_text()
     alone = run(recipe_for(**changes, output=str(tmp_path / "alone"), train__seed=1), quiet=True)
@@ -122,7 +122,7 @@ def test_adalora_in_a_sweep_is_a_lone_run_to_the_bit(recipe_for, tmp_path):
 
 def test_the_penalty_is_the_trainers_too(recipe_for, monkeypatch):
     """Without it the vectors drift from being orthonormal."""
-    changes = {"lora__method": "adalora", "train__lr": 0.05, "train__steps": 10}
+    changes = {"method": "adalora", "train__lr": 0.05, "train__steps": 10}
     found = []
     for weight in (1, 0):
         recipe = recipe_for(**changes, output=f"{recipe_for().output} {weight}")
