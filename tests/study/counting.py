@@ -18,6 +18,7 @@ class Counting:
     """Squares, by seed; `fail` names a cell that fails, `stop` one at which Ctrl-C is pressed."""
 
     name = "counting"
+    grows = ()
     trains = False
     title = "Squares & <b>roots</b>"
     why = "What is <i>n</i> times n?"

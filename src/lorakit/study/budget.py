@@ -7,17 +7,29 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lorakit.analysis.cost import cost
 from lorakit.analysis.heatmap import grid
 from lorakit.core.errors import RecipeError, did_you_mean
 from lorakit.models.allocate import WAYS
+from lorakit.models.plan import plan
 from lorakit.study.figures import Axis, Picture, Series, bars
 from lorakit.study.kinds import Figures, Record, Setting, Shown
 from lorakit.study.maps import Sides, heatmap
-from lorakit.study.runs import Runs, better, by_setting, mean_of, metric, scored
+from lorakit.study.runs import (
+    Runs,
+    better,
+    by_setting,
+    mean_of,
+    metric,
+    recipe_of,
+    scored,
+    structure_of,
+)
 from lorakit.study.statistics import holm, paired
 from lorakit.study.table import Column, Table
 from lorakit.study.train import Trained
 from lorakit.train.ranks import FILE
+from lorakit.train.start import own_words
 
 UNIFORM = "uniform"
 
@@ -31,13 +43,13 @@ class Budget(Runs):
         "At equal parameters, is it better to give every layer the same rank, or to deal ranks out "
         "by gradients, activations or weights (as AdaLoRA and EVA argue)?"
     )
-    grows = ("params", "by", "seeds")
+    grows = ("ranks", "by", "seeds")
     kept = (FILE,)
 
     def options(self, *, quick: bool) -> dict[str, Any]:
-        """Budgets in parameters, and ways to deal them out, `uniform` among them."""
+        """Budgets are the parameters of equal `ranks`, ways to deal them out `by` have uniform."""
         return {
-            "params": [4000] if quick else [4000, 16000],
+            "ranks": [2] if quick else [2, 8],
             "by": [UNIFORM, "gradient"] if quick else [UNIFORM, "gradient", "activation", "weight"],
             "seeds": [0, 1] if quick else [0, 1, 2],
         }
@@ -51,11 +63,10 @@ class Budget(Runs):
                 )
         if UNIFORM not in setting.option("by"):
             raise RecipeError(f"study.by lacks {UNIFORM!r}, which all others are compared with.")
-        return [
-            {"params": params, "by": way}
-            for params in setting.option("params")
-            for way in setting.option("by")
-        ]
+        recipe, model = recipe_of(setting), structure_of(setting)
+        words = own_words(recipe)
+        budgets = [cost(model, plan(model, words, r)).parameters for r in setting.option("ranks")]
+        return [{"params": own, "by": way} for own in budgets for way in setting.option("by")]
 
     def overrides(self, settings: Mapping[str, Any], setting: Setting) -> dict[str, Any]:
         """The budget and how it is dealt out."""

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lorakit.core.errors import LorakitError, RecipeError
+from lorakit.core.errors import LorakitError, PlanError, RecipeError
+from lorakit.methods import method_named
+from lorakit.models.plan import plan
 from lorakit.study import methods_page
 from lorakit.study.kinds import Cell, Figures, Record, Setting, Shown
 from lorakit.study.measure import OWN, drop_adapter, once, score_name, task_recipe, worth
 from lorakit.study.roster import ROSTER, entry_named
+from lorakit.study.runs import structure_of
 from lorakit.study.train import train_cells
 from lorakit.study.tune import LR, Budget, tune
 from lorakit.train.recipe import Recipe
@@ -56,10 +60,11 @@ class Methods:
             )
         for task in setting.option("benchmarks"):
             task_recipe(recipe, task)
+        able = [own for own in setting.option("methods") if own not in _left_out(setting)]
         return [
             Cell({"task": task, "method": method, "seed": seed})
             for task in setting.option("benchmarks")
-            for method in setting.option("methods")
+            for method in able
             for seed in setting.option("seeds")
         ]
 
@@ -98,7 +103,9 @@ class Methods:
 
     def show(self, records: Sequence[Record], setting: Setting) -> Shown:
         """See `methods_page`."""
-        return methods_page.show(records, setting.option("reference"))
+        shown = methods_page.show(records, setting.option("reference"))
+        out = [f"{name} is left out: {why}" for name, why in _left_out(setting).items()]
+        return replace(shown, findings=[*shown.findings, *out])
 
 
 def _recipe(setting: Setting) -> Recipe:
@@ -107,6 +114,19 @@ def _recipe(setting: Setting) -> Recipe:
     if setting.recipe.train.steps is None:
         raise RecipeError("A budget is counted in steps: set train.steps in the recipe.")
     return setting.recipe
+
+
+def _left_out(setting: Setting) -> dict[str, str]:
+    """Methods that this base cannot have, and why; by its structure, without weights."""
+    model, found = structure_of(setting), {}
+    for name in setting.option("methods"):
+        own = entry_named(name)
+        words, size = method_named(own.method).words(own.lora.get("rank", 1))
+        try:
+            plan(model, own.lora.get("targets", list(words)), size)
+        except PlanError as error:
+            found[name] = str(error)
+    return found
 
 
 def _budget(setting: Setting) -> Budget:

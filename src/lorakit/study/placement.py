@@ -8,16 +8,13 @@ from typing import Any
 from torch import nn
 
 from lorakit.analysis.cost import cost
-from lorakit.core.errors import PlanError, RecipeError
-from lorakit.models.allocate import allocate
-from lorakit.models.load import empty_model
+from lorakit.core.errors import RecipeError
 from lorakit.models.plan import plan
 from lorakit.study.figures import Axis, Series, bars
 from lorakit.study.kinds import Record, Setting, Shown
-from lorakit.study.runs import Runs, better, by_setting, mean_of, metric, recipe_of, scored
+from lorakit.study.runs import Runs, better, by_setting, mean_of, metric, scored, structure_of
 from lorakit.study.statistics import holm, paired
 from lorakit.study.table import Column, Table
-from lorakit.tasks import make_task
 
 # WikiSQL, accuracy in percent, at 18 M parameters: places -> rank, accuracy.
 PAPER = {
@@ -40,7 +37,7 @@ class Placement(Runs):
     def options(self, *, quick: bool) -> dict[str, Any]:
         """`targets` are lists of places adapted together; `rank` is that of the first of them.
 
-        All others get as many parameters as that, or less by a part of a rank.
+        All others get as many parameters as that, in ranks as equal as they can be.
         """
         few = [["q"], ["q", "v"], ["mlp"]]
         more = [["q"], ["k"], ["v"], ["o"], ["q", "k"], ["q", "v"], ["q", "k", "v", "o"], ["mlp"],
@@ -51,17 +48,14 @@ class Placement(Runs):
 
     def settings(self, setting: Setting) -> list[dict[str, Any]]:
         """Every choice of places with the budget of the first."""
-        return [
-            {"targets": list(own), "params": _budget(setting)} for own in setting.option("targets")
-        ]
+        model, every = structure_of(setting), setting.option("targets")
+        params = cost(model, plan(model, list(every[0]), setting.option("rank"))).parameters
+        return [{"targets": list(own), "ranks": dealt(model, list(own), params)} for own in every]
 
     def overrides(self, settings: Mapping[str, Any], setting: Setting) -> dict[str, Any]:
-        """Places, and as many parameters as the budget has."""
+        """Places, and the rank of each."""
         del setting
-        return {
-            "lora.targets": settings["targets"], "lora.params": settings["params"],
-            "lora.by": "uniform",
-        }  # fmt: skip
+        return {"lora.targets": list(settings["ranks"]), "lora.rank": dict(settings["ranks"])}
 
     def show(self, records: Sequence[Record], setting: Setting) -> Shown:
         """A row for each choice of places, best ones bold, and tests against the best."""
@@ -99,24 +93,27 @@ class Placement(Runs):
         )
 
 
-def _budget(setting: Setting) -> int:
-    """The parameters of the first choice of places at the study's rank."""
-    recipe = recipe_of(setting)
-    model = empty_model(recipe.model, make_task(recipe.task, recipe.data).kind)
-    first, rank = setting.option("targets")[0], setting.option("rank")
-    count = cost(model, plan(model, list(first), rank)).parameters
-    for targets in setting.option("targets"):
-        _check(model, list(targets), count)
-    return count
+def dealt(model: nn.Module, targets: list[str], params: int) -> dict[str, int]:
+    """Ranks of at most so many parameters: as equal as can be, what is left over evenly spread.
 
-
-def _check(model: nn.Module, targets: list[str], params: int) -> None:
-    try:
-        allocate(model, targets, params=params, by="uniform")
-    except PlanError as error:
+    Raises `RecipeError` where not every layer can have one.
+    """
+    costs = {
+        line.path: line.rows + line.columns for line in cost(model, plan(model, targets, 1)).lines
+    }
+    rank, left = divmod(params, sum(costs.values()))
+    if rank == 0:
         raise RecipeError(
-            f"{', '.join(targets)}: {error} Raise study.rank, whose parameters all places get."
-        ) from error
+            f"{', '.join(targets)}: one rank everywhere takes {sum(costs.values()):,} parameters, "
+            f"and there are {params:,}. Raise study.rank, whose parameters all places get."
+        )
+    found = dict.fromkeys(costs, rank)
+    # Every second layer first, then those between: what is over goes to no end of the model alone.
+    for path in [*list(costs)[::2], *list(costs)[1::2]]:
+        if costs[path] <= left:
+            found[path] += 1
+            left -= costs[path]
+    return found
 
 
 def _against(cells: dict[str, list[Record]], order: Sequence[str]) -> dict[str, list[Any]]:

@@ -7,12 +7,17 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from lorakit.core.errors import LorakitError, RecipeError
+from lorakit.models.load import empty_model
 from lorakit.study.kinds import Cell, Figures, Record, Setting
 from lorakit.study.ledger import key_of
 from lorakit.study.measure import drop_adapter, once, score_name, worth
 from lorakit.study.statistics import Interval, interval
 from lorakit.study.train import KEPT, Trained, train_cells
+from lorakit.tasks import make_task
+from lorakit.tasks.data import read_data
 from lorakit.train.recipe import Recipe
 
 SEED = "seed"
@@ -86,6 +91,15 @@ def recipe_of(setting: Setting) -> Recipe:
     if setting.recipe.train.steps is None:
         raise RecipeError("Runs are compared at equal steps: set train.steps in the recipe.")
     return setting.recipe
+
+
+def structure_of(setting: Setting) -> nn.Module:
+    """The recipe's base without weights, with the head that its data ask for."""
+    recipe = recipe_of(setting)
+    task = make_task(recipe.task, recipe.data)
+    if task.kind == "classes":
+        read_data(recipe.data, task, recipe.train.seed)
+    return empty_model(recipe.model, task.kind, task.labels())
 
 
 def varied(settings: Mapping[str, Any]) -> dict[str, Any]:
