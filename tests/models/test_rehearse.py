@@ -6,6 +6,7 @@ import pytest
 import torch
 import transformers as tf
 
+import families
 import lorakit as lk
 from lorakit.bench.peak import peak_bytes
 from lorakit.models.checkpointing import checkpoint_blocks
@@ -13,6 +14,7 @@ from lorakit.models.headless import Headless, is_large, plain_head
 from lorakit.models.load import DTYPES, structure
 from lorakit.models.quantise import packed_bytes
 from lorakit.models.rehearse import Batch, Stage
+from lorakit.tasks.base import token_statistics
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 WIDE = {"hidden_size": 128, "num_attention_heads": 4, "num_hidden_layers": 2,
@@ -152,6 +154,57 @@ def test_an_evaluation_has_all_logits():
     made = stage.evaluate(batch, lambda logits, labels: logits.float().argmax(-1))
     assert made.parts["loss"] >= batch.rows * batch.length * 32768 * 4
     assert made.peak > stage.rehearse(batch).peak
+
+
+@pytest.mark.parametrize("family", ["large", "grouped", "t5"])
+def test_an_evaluation_takes_what_it_takes(family):
+    kind = "seq2seq" if family == "t5" else "causal"
+    stage, batch = rehearsed(family, kind, lk.LoRA(), full=True)
+
+    def statistics(logits, labels):
+        return token_statistics(logits, labels, shifted=kind == "causal")
+
+    made = stage.evaluate(batch, statistics)
+    empty = structure(CONFIGS[family](), kind)
+    model = type(empty)(empty.config).eval()
+    model.config.use_cache = False
+    lk.inject(model, lk.plan(model), method=lk.LoRA())
+    ids = torch.randint(1, 500, (batch.rows, batch.length))
+    given = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    labels = ids[:, : batch.targets].clone()
+
+    @torch.no_grad()
+    def step():
+        statistics(model(labels=labels, **given)["logits"], labels)
+
+    step()
+    there = sum(made.parts[part] for part in ("weights", "adapter", "optimiser"))
+    assert made.peak - there == pytest.approx(peak_bytes(step), rel=0.04)
+
+
+@pytest.mark.parametrize(("how", "most"), [("nf4", 0.02), ("int8", 0.12)])
+def test_a_quantised_step_takes_what_it_takes(how, most):
+    # LLM.int8() rounds the layers' inputs, too, in memory that its library takes for itself.
+    pytest.importorskip("bitsandbytes")
+    config = tf.LlamaConfig(vocab_size=512, **{**WIDE, "hidden_size": 512})
+    model = structure(config, "causal")
+    stage = Stage(
+        model, lk.plan(model), lk.LoRA(), kind="causal", precision="bf16", quantise=how
+    )  # fmt: skip
+    found = stage.rehearse(Batch(4, 96))
+    real = tf.LlamaForCausalLM(config).to(torch.bfloat16)
+    real.config.use_cache = False
+    families.quantise(real.train(), how)
+    lk.inject(real, lk.plan(real), method=lk.LoRA())
+    ids = torch.randint(1, 500, (4, 96))
+
+    def step():
+        real(input_ids=ids, attention_mask=torch.ones_like(ids), labels=ids)["loss"].backward()
+
+    step()
+    real.zero_grad(set_to_none=True)
+    there = sum(found.parts[part] for part in ("weights", "adapter", "optimiser"))
+    assert found.peak - there == pytest.approx(peak_bytes(step), rel=most)
 
 
 def test_quantised_weights_are_counted_packed():

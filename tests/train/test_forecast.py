@@ -178,6 +178,8 @@ def test_the_rank_is_to_have_room_for_the_completions(small):
     assert "raise it to about 24" in few["rank"].advice
     _, unknown = advice(small)
     assert f"{parameters:,}" in unknown["rank"].advice
+    _, hopeless = advice(small, "q", tokens=10**9)
+    assert "no rank would do" in hopeless["rank"].advice
     assert all("Regret" in one.source for one in few.values())
 
 

@@ -108,6 +108,8 @@ class Allocations(TorchDispatchMode):
         moved = sum(value.numel() * value.element_size() for value in touched)
         self.did(flops, moved)
         unpacked = sum(self._packed[key] for key in dict.fromkeys(keys) if key in self._packed)
+        if func is torch.ops.aten._log_softmax.default and not args[0].is_contiguous():
+            unpacked += args[0].numel() * args[0].element_size()  # the kernel's own copy
         if unpacked:
             self._reach(unpacked)
 

@@ -26,7 +26,7 @@ class Advice:
     source: str
 
     def __str__(self) -> str:
-        return f"{self.setting:<9} {self.advice}: {self.reason} ({self.source})"
+        return f"{self.setting:<9} {self.advice}; {self.reason}"
 
 
 def advise(
@@ -39,7 +39,7 @@ def advise(
     are not known; `rows` of a batch with all that is added up.
     """
     return [
-        _rank(chosen, parameters, tokens),
+        _rank(model, chosen, parameters, tokens),
         _rate(steps),
         _targets(model, chosen, parameters),
         Advice(
@@ -50,24 +50,25 @@ def advise(
     ]  # fmt: skip
 
 
-def _rank(chosen: Mapping[str, int], parameters: int, tokens: int | None) -> Advice:
+def _rank(
+    model: nn.Module, chosen: Mapping[str, int], parameters: int, tokens: int | None
+) -> Advice:
     ranks = sorted(set(chosen.values()))
     now = f"{ranks[0]}" if len(ranks) == 1 else f"{ranks[0]} to {ranks[-1]}"
-    rule = "an adapter learns as fast as the whole model until the data hold more than it can"
     if tokens is None:
-        return Advice(
-            "rank", f"{now} has room for about {parameters:,} completion tokens", rule, REGRET
-        )
-    if parameters >= tokens:
-        return Advice(
-            "rank", f"{now} is enough: {parameters:,} parameters for {tokens:,} completion tokens",
-            rule, REGRET,
+        said = f"{now} has room for about {parameters:,} completion tokens"
+    elif parameters >= tokens:
+        said = f"{now} is enough: {parameters:,} parameters for {tokens:,} completion tokens"
+    else:
+        fewer = f"{parameters:,} parameters at {now} are fewer than the {tokens:,} tokens to learn"
+        wanted = math.ceil(ranks[-1] * tokens / parameters)
+        widest = max(min(line.rows, line.columns) for line in cost(model, chosen).lines)
+        said = (
+            f"raise it to about {wanted}: {fewer}" if wanted <= widest
+            else f"adapt more layers, or train all of the model: {fewer}, and no rank would do"
         )  # fmt: skip
-    wanted = math.ceil(ranks[-1] * tokens / parameters)
-    return Advice(
-        "rank", f"raise it to about {wanted}: {parameters:,} parameters at {now} are fewer than "
-        f"the {tokens:,} completion tokens", rule, REGRET,
-    )  # fmt: skip
+    rule = "an adapter learns as fast as the whole model until the data hold more than it can"
+    return Advice("rank", said, rule, REGRET)
 
 
 def _rate(steps: int | None) -> Advice:

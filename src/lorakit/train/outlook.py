@@ -94,7 +94,9 @@ class Outlook:
             )
         if self.seconds is not None:
             lines.append(f"time of a step  {self.seconds:.3g} s here, within a factor of 2")
-        lines += ["", *map(str, self.advice)] if self.advice else []
+        if self.advice:
+            sources = dict.fromkeys(advice.source for advice in self.advice)
+            lines += ["", f"advice, from {', '.join(sources)}", *map(str, self.advice)]
         return "\n".join(lines)
 
     def _memory(self) -> list[str]:
