@@ -159,9 +159,9 @@ def train(recipe: Any, rows: list[dict[str, Any]]) -> tuple[int, list[float]]:
     chosen, _, extras = question.cost()
     torch.manual_seed(0)
     empty = structure(read_config(recipe.model), question.task.kind, question.labels)
+    torch.set_default_dtype(DTYPES[recipe.train.precision])  # as a base is loaded: never wider
     model = type(empty)(empty.config)
-    for parameter in model.parameters():
-        parameter.data = parameter.data.to(DTYPES[recipe.train.precision])
+    torch.set_default_dtype(torch.float32)
     options = recipe.lora
     method = method_named(options.method)(dropout=options.dropout, extras=tuple(extras))
     inject(model, chosen, name="trained", method=method)

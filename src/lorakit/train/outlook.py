@@ -57,6 +57,7 @@ class Outlook:
     full_rows: int | None = None
     seconds: float | None = None
     process: int | None = None
+    device: str = "cpu"
 
     def as_dict(self) -> dict[str, Any]:
         """All of it as JSON: bytes, FLOPs and seconds."""
@@ -121,6 +122,11 @@ class Outlook:
             lines.append(f"{'evaluating':<12}{found.evaluation.peak / 1e6:>12,.1f}")
         if self.process is not None:
             lines.append(f"and the process itself, before it has a model: {_size(self.process)}")
+        if self.device == "cpu":
+            lines.append(
+                "freed memory comes on top where malloc keeps it, as glibc's defaults do; with "
+                "MALLOC_MMAP_THRESHOLD_=1000000 it goes back"
+            )
         return lines
 
 
@@ -134,7 +140,7 @@ def outlook(question: Question, asked: Asked) -> Outlook:
     memory = free_memory(device) if asked.memory is None else bytes_of(asked.memory)
     found = forecast(question)
     made = Outlook(
-        found, recipe.train.precision, memory=memory, process=process_bytes(),
+        found, recipe.train.precision, memory=memory, process=process_bytes(), device=device.type,
         source="what is free here" if asked.memory is None else "as asked",
     )  # fmt: skip
     if found.adapted is not None:
