@@ -74,6 +74,10 @@ MISTAKES = [
     (["train", "recipe.yaml", "--output", "x", "--data.train", "tain.jsonl"], "'train.jsonl'"),
     (["train", "recipe.yaml", "--output", "x", "--data.prompt", "{akd}"], "Did you mean 'ask'"),
     (["train", "recipe.yaml"], "already holds a run"),
+    (["plan", "nowhere/at/all"], "is not there"),
+    (["plan", "recpie.yaml"], "Did you mean recipe.yaml"),
+    (["plan", "recipe.yaml", "--memory", "lots"], "such as 24GB"),
+    (["plan", "recipe.yaml", "--dtype", "fp8"], "'fp32', 'bf16' or 'fp16'"),
     (["inspect", "nowhere"], "is not there"),
     (["inspect", "."], "holds no adapter"),
     (["merge", "--adapter", "run", "--out", "run"], "is not replaced"),
@@ -135,7 +139,28 @@ def test_plan_reads_no_weights(trained):
     found = json.loads(lorakit("plan", "recipe.yaml", "--json", cwd=trained).stdout)
     made = json.loads(lorakit("inspect", "run", "--json", cwd=trained).stdout)
     assert found["parameters"] == made["parameters"] * 4  # the recipe's rank is 8
-    assert "trained in full" not in lorakit("plan", "recipe.yaml", cwd=trained).stdout
+    done = lorakit("plan", "recipe.yaml", "--rank", "4", "--memory", "1GB", cwd=trained)
+    assert "trained in full" not in done.stdout
+    assert "rank 4" in done.stdout
+    assert "the longest of 40 of 40 rows" in done.stdout
+    assert found["memory"]["adapter"]["peak"] > found["training_bytes"] / 2
+
+
+def test_plan_of_a_config_alone(trained):
+    (trained / "some.json").write_text(
+        json.dumps({"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2,
+                    "num_attention_heads": 4, "intermediate_size": 96, "vocab_size": 128})
+    )  # fmt: skip
+    done = lorakit(
+        "plan", "some.json", "--rank", "4", "--targets", "q,v", "--batch", "2", "--seq", "64",
+        "--dtype", "bf16", "--checkpointing", "--memory", "1GB", "--json", cwd=trained,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["parameters"] == 2 * 2 * 4 * (64 + 64)
+    assert (found["batch"]["rows"], found["batch"]["length"]) == (2, 64)
+    assert found["memory"]["full"]["peak"] > found["memory"]["adapter"]["peak"] > 0
+    assert found["largest_batch"]["adapter"] > 2
 
 
 def test_generate_side_by_side(trained):

@@ -73,16 +73,25 @@ class Cost:
 
 
 def cost(
-    model: nn.Module, plan: Mapping[str, int], *, extras: Sequence[str] = (), weight_bytes: int = 4
-) -> Cost:
-    """The cost of a plan; the model may be one without weights, then `weight_bytes` are each's."""
+    model: nn.Module, plan: Mapping[str, int], *, extras: Sequence[str] = (), weight_bytes: int = 4,
+    held: Mapping[str, int] | None = None,
+) -> Cost:  # fmt: skip
+    """The cost of a plan; the model may be one without weights, then `weight_bytes` are each's.
+
+    `held` are the parameters at each module for a method that is not low-rank, `extras` included.
+    """
     lines = []
-    for target, rank in plan.items():
+    within = tuple(f"{path}." for path in extras)
+    for path, count in (held or {}).items():
+        if count and not f"{path}.".startswith(within):
+            size = plan.get(path, 1)
+            lines.append(Line(path, *_shape(model.get_submodule(path)), size, count))
+    for target, rank in plan.items() if held is None else ():
         path = split_target(target)[0]
         layer = model.get_submodule(path)
         if is_norm(layer):
-            held = sum(value.numel() for value in own_parameters(layer).values())
-            lines.append(Line(path, own_parameters(layer)["weight"].numel(), 1, rank, held))
+            count = sum(value.numel() for value in own_parameters(layer).values())
+            lines.append(Line(path, own_parameters(layer)["weight"].numel(), 1, rank, count))
             continue
         form = Form.of(model, target)
         columns, rows = form.size
@@ -102,6 +111,12 @@ def cost(
         # Masters, gradients and two moments in float32, and the weights computed with if narrower.
         full_training_bytes=base * (4 * FLOAT + (weight_bytes if weight_bytes < FLOAT else 0)),
     )
+
+
+def _shape(module: nn.Module) -> tuple[int, int]:
+    """(rows, columns) of a module's weight, or of what of it comes first."""
+    weight = next(module.parameters())
+    return weight.shape[0], weight.shape[-1] if weight.dim() > 1 else 1
 
 
 def _size(count: float) -> str:

@@ -22,7 +22,7 @@ def is_free(layer: nn.Module, x: Tensor, y: Tensor) -> bool:
         and not (y.is_leaf and y.requires_grad)
         and not torch.compiler.is_compiling()
         and not torch._C._are_functorch_transforms_active()
-        and not torch.is_autocast_enabled(x.device.type)
+        and (x.is_meta or not torch.is_autocast_enabled(x.device.type))
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +43,7 @@ from lorakit.core.site import (
 from lorakit.core.update import Update
 
 Updates = Mapping[str, dict[str, Update]]  # module path -> kind -> update
+_shapes = threading.local()
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,16 @@ def adapters(model: nn.Module) -> tuple[str, ...]:
     return tuple(entry.name for entry in registry.entries.values()) if registry else ()
 
 
+@contextmanager
+def shapes_only() -> Iterator[None]:
+    """Let adapters be put on layers on the meta device in this thread: to count, not to train."""
+    before, _shapes.only = getattr(_shapes, "only", False), True
+    try:
+        yield
+    finally:
+        _shapes.only = before
+
+
 def find_layers(root: nn.Module, paths: Mapping[str, Any]) -> dict[str, nn.Module]:
     """The layers at the paths, or `PlanError` for a path that is not there or stands twice.
 
@@ -74,6 +87,7 @@ def find_layers(root: nn.Module, paths: Mapping[str, Any]) -> dict[str, nn.Modul
     (`to_empty`) would empty the adapter, too.
     """
     modules = {path: module for path, module in walk(root, repeated=True) if path}
+    counting = getattr(_shapes, "only", False)
     seen: dict[int, str] = {}
     for path in paths:
         layer = modules.get(path)
@@ -86,7 +100,7 @@ def find_layers(root: nn.Module, paths: Mapping[str, Any]) -> dict[str, nn.Modul
                 f"{seen[id(layer)]!r} and {path!r} are one and the same module. Name it once."
             )
         seen[id(layer)] = path
-        if any(parameter.is_meta for parameter in own_parameters(layer).values()):
+        if not counting and any(p.is_meta for p in own_parameters(layer).values()):
             raise UnsupportedError(
                 f"{path!r} is on the meta device: it has no weights yet, and filling them in would "
                 "lose the adapter. Load the model's weights first, then inject or load."

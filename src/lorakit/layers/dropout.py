@@ -40,7 +40,12 @@ class Dropped:
     def into(self, x: Tensor) -> Tensor:
         """The same, in x itself, which must be contiguous."""
         flat = x.view(-1)
-        if x.device.type != "cpu" or self.p >= _DENSE:
+        if x.is_meta:  # nothing has a value there: only the memory of a step is counted
+            drawn = torch.empty(
+                round(self.p * len(flat) * 1.05), dtype=torch.float64, device="meta"
+            )
+            flat.index_fill_(0, torch.log1p(-drawn).to(torch.int64), 0)
+        elif x.device.type != "cpu" or self.p >= _DENSE:
             numbers = torch.Generator(x.device).manual_seed(self.seed)
             drawn = torch.rand(flat.shape, generator=numbers, device=x.device)
             flat.masked_fill_(drawn < self.p, 0)

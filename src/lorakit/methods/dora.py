@@ -86,7 +86,8 @@ class Directed(LowRank):
         if self.anchor is not None:
             A0, B0 = self.anchor
             A, B = torch.cat([A, A0.to(dtype)]), torch.cat([B, -B0.to(dtype)], 1)
-        with torch.autocast(W.device.type, enabled=False):
+        kind = "cpu" if W.is_meta else W.device.type  # where only shapes are, nothing is cast
+        with torch.autocast(kind, enabled=False):
             both = (W @ A.T * B).sum(1)
             own = (B @ (A @ A.T) * B).sum(1)
         square = W.square().sum(1) + 2 * self.scale * both + self.scale**2 * own

@@ -100,7 +100,37 @@ def load_base(
 
 def empty_model(name: str, kind: str, labels: list[str] | None = None) -> nn.Module:
     """The base's structure without weights, which takes neither memory nor time."""
-    config = load_config(name)
+    return structure(load_config(name), kind, labels, name=name)
+
+
+def read_config(name: str) -> Any:
+    """The config of a folder, a hub id, or a JSON file that has its fields, whatever its name."""
+    if not (name.endswith(".json") and Path(name).expanduser().is_file()):
+        return load_config(name)
+    from transformers import AutoConfig
+
+    with _explained(name, "config"):
+        return AutoConfig.from_pretrained(str(Path(name).expanduser()))
+
+
+def kind_of(config: Any) -> str:
+    """The kind of model that a config is for: by the class it names, else by what it could be."""
+    from transformers.models.auto import modeling_auto as known
+
+    if config.is_encoder_decoder:
+        return "seq2seq"
+    causal = known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type)
+    masked = known.MODEL_FOR_MASKED_LM_MAPPING_NAMES.get(config.model_type)
+    named = list(config.architectures or [])
+    if causal is None or (named and causal not in named) or (masked and not named):
+        return "classes"
+    return "causal"
+
+
+def structure(
+    config: Any, kind: str, labels: list[str] | None = None, *, name: str = "the config"
+) -> nn.Module:
+    """A config's structure without weights, for a kind of model as in `load_base`."""
     auto = auto_class(kind, config, name)
     if kind == "classes":
         _set_labels(config, labels or [])

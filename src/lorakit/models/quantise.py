@@ -47,3 +47,16 @@ def quantisation(config: Any, how: str, dtype: torch.dtype, heads: list[str]) ->
     from torchao.quantization import Int8WeightOnlyConfig
 
     return tf.TorchAoConfig(Int8WeightOnlyConfig(), modules_to_not_convert=skip)
+
+
+def packed_bytes(how: str, rows: int, columns: int) -> int:
+    """The bytes of a quantised matrix with its scales.
+
+    nf4 (Dettmers et al. 2023): four bits a number, a scale of one byte for 64 of them, and a scale
+    of four bytes for 256 scales. int8: a byte a number, and a scale of four bytes for each row.
+    """
+    count = rows * columns
+    if how == "nf4":
+        scales = -(-count // 64)
+        return -(-count // 2) + scales + 4 * -(-scales // 256)
+    return count + 4 * rows
