@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lorakit.study.budget import Budget
+from lorakit.study.forgetting import Forgetting
 from lorakit.study.kinds import Study
 from lorakit.study.latency import Latency
 from lorakit.study.memory import Memory
@@ -14,5 +15,15 @@ from lorakit.study.subspace import Subspace
 
 STUDIES: dict[str, Study] = {
     own.name: own
-    for own in (Methods(), Rank(), Placement(), Latency(), Memory(), Subspace(), Regret(), Budget())
+    for own in (
+        Methods(),
+        Rank(),
+        Placement(),
+        Latency(),
+        Memory(),
+        Subspace(),
+        Regret(),
+        Forgetting(),
+        Budget(),
+    )
 }

@@ -1,0 +1,54 @@
+"""How strongly an adapter acts: its whole change of the model, times a number."""
+
+from __future__ import annotations
+
+import math
+
+from torch import nn
+
+from lorakit.core.errors import UnsupportedError
+from lorakit.core.registry import require_registry, root_of
+from lorakit.core.site import module_at, own_parameters, site_of
+from lorakit.core.update import LowRank, Update
+
+
+def set_strength(model: nn.Module, name: str, strength: float) -> None:
+    """Let an adapter change the weights by `strength` times what it has learned; 1 is as it is.
+
+    Low-rank changes and changes of a layer's own parameters, such as biases, norms and modules in
+    full, are linear in it. What was there is lost: load the adapter again for another strength.
+    Raises `UnsupportedError` for other updates, nothing changed.
+    """
+    if not math.isfinite(strength):
+        raise UnsupportedError(f"A strength of {strength} means nothing. Give a finite number.")
+    root = root_of(model)
+    entry = require_registry(model).entry(name)
+    found: list[tuple[nn.Module, Update]] = []
+    for path in entry.paths:
+        layer = module_at(root, path)
+        site = site_of(layer)
+        assert site is not None
+        for update in site.updates(entry.id).values():
+            found += [(layer, part) for part in update.parts()]
+    odd = next((own for _, own in found if not _is_linear(own)), None)
+    if odd is not None:
+        raise UnsupportedError(
+            f"{name!r} has a {type(odd).__name__}, whose change is not linear in one factor. Set "
+            "the strength of LoRA adapters and of whole parameters alone."
+        )
+    seen: set[int] = set()  # what layers share is changed once
+    for layer, update in found:
+        if isinstance(update, LowRank):
+            update.scale *= strength
+            continue
+        own = own_parameters(layer)
+        for key, parameter in update.whole().items():
+            if id(parameter) not in seen:
+                seen.add(id(parameter))
+                base = own[key].detach().to(parameter)
+                parameter.data = base + strength * (parameter.detach() - base)
+
+
+def _is_linear(update: Update) -> bool:
+    """Whether a multiple of the update's parameters, or of its scale, is that of its change."""
+    return type(update) is LowRank if isinstance(update, LowRank) else update.own
