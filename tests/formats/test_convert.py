@@ -274,7 +274,7 @@ def test_any_adapter_survives_every_pair(ranks, alphas, shape, dtype, rslora):
         low[f"unet.mid_block.attentions.{place}.to_q"] = LowRankState("linear", A, B, alphas[place])
     state = AdapterState(low, rslora=rslora)
     by_base = ("gguf", "torchtune", "litgpt")  # of text models alone: tested with these
-    apart = ("loralib", "cloneofsimo", "vera", *by_base)
+    apart = ("loralib", "cloneofsimo", "own", "vera", *by_base)
     for form in (form for form in FORMATS if form.name not in apart):
         files = form.save(state, None, Options())
         if form.name in ("peft", "vllm"):

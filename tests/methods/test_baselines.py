@@ -28,7 +28,7 @@ NOISE = {
     "top": 0.3,
     "bitfit": 0.3,
     "houlsby": 0.3,
-    "ia3": 6.0,
+    "ia3": 16.0,
 }  # what bfloat16 still tells apart
 PROMISED = [name for name in METHODS if name not in ("prefix", "prompt")]
 CELLS = [(name, family) for name in METHODS for family in FAMILIES if (name, family) not in CANNOT]

@@ -39,7 +39,7 @@ def test_every_study_says_what_it_asks(name):
     study = STUDIES[name]
     assert study.name == name
     assert "?" in study.why
-    assert "Hu et al. 2021" in study.why
+    assert "et al. 20" in study.why or name in ("forgetting", "budget")  # questions of our own
     full, quick = study.options(quick=False), study.options(quick=True)
     assert full.keys() == quick.keys()
 

@@ -14,7 +14,7 @@ import lorakit as lk
 from lorakit.core.errors import LorakitError, ResumeError
 from lorakit.methods.adalora import AdaLoRA, singular
 from lorakit.train import ranks
-from lorakit.train.forecast import forecast
+from lorakit.train.forecast import Question
 from lorakit.train.heatmap import draw_heatmap
 from lorakit.train.run import conduct, prepare, run
 from lorakit.train.sweep import sweep
@@ -153,10 +153,10 @@ def test_what_a_recipe_cannot_say(changes, message, recipe_for):
 
 
 def test_a_forecast_has_no_weights_to_deal_ranks_out_by(recipe_for):
-    plan, cost = forecast(recipe_for(**BUDGET, lora__by="uniform"))
+    plan, cost, _ = Question(recipe_for(**BUDGET, lora__by="uniform")).cost()
     assert cost.parameters == plan.parameters <= 3000
     with pytest.raises(LorakitError, match="lorakit train"):
-        forecast(recipe_for(**BUDGET))
+        Question(recipe_for(**BUDGET)).cost()
 
 
 def test_a_picture_of_many_blocks_or_one_value_is_drawn(tmp_path):
