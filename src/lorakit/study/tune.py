@@ -98,6 +98,7 @@ class Trial:
     steps: int
     score: float | None
     error: str | None = None
+    loss: float = math.inf  # what decides between equal scores, as many are in short runs
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def tune(
         errors = [trial.error for trial in search.trials if trial.error]
         raise TrainingError(f"No learning rate could be trained to the end; the first: {errors[0]}")
     sign = -1 if search.more_is_better else 1
-    best = min(last, key=lambda trial: sign * (trial.score or 0.0))
+    best = min(last, key=lambda trial: (sign * (trial.score or 0.0), trial.loss))
     assert best.score is not None
     rates = sorted(trial.lr for trial in search.trials)
     return Tuned(
@@ -166,8 +167,8 @@ class _Search:
         self.ledger = Ledger(folder / TRIALS)
         self.known = self._known()
 
-    def scores(self, wave: int, rung: int, rates: list[float]) -> list[float | None]:
-        """The score of each rate at a rung; None where it failed."""
+    def tried(self, wave: int, rung: int, rates: list[float]) -> list[Trial]:
+        """What became of each rate at a rung."""
         steps = self.budget.steps(self.whole, rung)
         missing = [lr for lr in rates if key_of({"lr": lr, "steps": steps}) not in self.known]
         chosen = [self._settings(lr, steps) for lr in missing]
@@ -179,8 +180,9 @@ class _Search:
         found = []
         for lr in rates:
             entry = self.known[key_of({"lr": lr, "steps": steps})]
-            self.trials.append(Trial(wave, rung, lr, steps, entry["score"], entry["error"]))
-            found.append(entry["score"])
+            loss = math.inf if entry["loss"] is None else entry["loss"]
+            found.append(Trial(wave, rung, lr, steps, entry["score"], entry["error"], loss))
+        self.trials += found
         return found
 
     def _settings(self, lr: float, steps: int) -> dict[str, Any]:
@@ -194,8 +196,12 @@ class _Search:
         score = None if isinstance(own, LorakitError) else own.metrics.get(self.metric)
         good = score is not None and math.isfinite(score)
         error = str(own) if isinstance(own, LorakitError) else f"{self.metric} is {score}"
-        entry = {"lr": lr, "steps": steps, "score": score if good else None,
-                 "error": None if good else error}  # fmt: skip
+        loss = None if isinstance(own, LorakitError) else own.metrics.get("eval_loss")
+        entry = {
+            "lr": lr, "steps": steps, "score": score if good else None,
+            "loss": loss if loss is not None and math.isfinite(loss) else None,
+            "error": None if good else error,
+        }  # fmt: skip
         self.ledger.add(entry)
         self.known[key_of({"lr": lr, "steps": steps})] = entry
 
@@ -231,11 +237,14 @@ def _wave(study: Any, wave: int, search: _Search) -> None:
     alive = list(range(len(asked)))
     sign = -1 if search.more_is_better else 1
     for rung in range(len(budget.rungs)):
-        scores = dict(zip(alive, search.scores(wave, rung, [rates[i] for i in alive])))
-        good = sorted((sign * v, i) for i, v in scores.items() if v is not None)
+        tried = dict(zip(alive, search.tried(wave, rung, [rates[i] for i in alive])))
+        good = sorted(
+            (sign * own.score, own.loss, i) for i, own in tried.items() if own.score is not None
+        )
         last = rung + 1 == len(budget.rungs)
-        kept = [i for _, i in good][: len(good) if last else budget.survivors(rung + 1)]
-        for number, value in scores.items():
+        kept = [i for *_, i in good][: len(good) if last else budget.survivors(rung + 1)]
+        for number, own in tried.items():
+            value = own.score
             if value is None:
                 study.tell(asked[number], state=TrialState.FAIL)
                 continue
