@@ -12,11 +12,7 @@ from lorakit.analysis.heatmap import grid
 from lorakit.core.errors import RecipeError, did_you_mean
 from lorakit.models.allocate import WAYS
 from lorakit.models.plan import plan
-from lorakit.study.figures import Axis, Picture, Series, dots
-from lorakit.study.kinds import Figures, Record, Setting, Shown
-from lorakit.study.maps import Sides, heatmap
-from lorakit.study.runs import Runs, recipe_of, structure_of
-from lorakit.study.scores import (
+from lorakit.study.contrast import (
     Tested,
     better,
     by_setting,
@@ -28,6 +24,10 @@ from lorakit.study.scores import (
     seeds_of,
     weak,
 )
+from lorakit.study.figures import Axis, Picture, Series, dots
+from lorakit.study.kinds import Figures, Record, Setting, Shown
+from lorakit.study.maps import Sides, heatmap
+from lorakit.study.runs import Runs, recipe_of, structure_of
 from lorakit.study.table import Column, Table
 from lorakit.study.train import Trained
 from lorakit.train.ranks import FILE

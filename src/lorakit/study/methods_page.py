@@ -6,11 +6,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Literal
 
-from lorakit.study.figures import Axis, Picture
-from lorakit.study.front import Point, pareto
-from lorakit.study.kinds import Record, Shown
-from lorakit.study.roster import entry_named
-from lorakit.study.scores import (
+from lorakit.study.contrast import (
     Tested,
     better,
     compared,
@@ -24,6 +20,10 @@ from lorakit.study.scores import (
     seeds_of,
     weak,
 )
+from lorakit.study.figures import Axis, Picture
+from lorakit.study.front import Point, pareto
+from lorakit.study.kinds import Record, Shown
+from lorakit.study.roster import entry_named
 from lorakit.study.statistics import Interval, interval
 from lorakit.study.table import Column, Table
 

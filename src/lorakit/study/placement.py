@@ -10,10 +10,7 @@ from torch import nn
 from lorakit.analysis.cost import cost
 from lorakit.core.errors import RecipeError
 from lorakit.models.plan import plan
-from lorakit.study.figures import Axis, Series, dots
-from lorakit.study.kinds import Record, Setting, Shown
-from lorakit.study.runs import Runs, recipe_of, structure_of
-from lorakit.study.scores import (
+from lorakit.study.contrast import (
     better,
     by_setting,
     compared,
@@ -25,6 +22,9 @@ from lorakit.study.scores import (
     seeds_of,
     weak,
 )
+from lorakit.study.figures import Axis, Series, dots
+from lorakit.study.kinds import Record, Setting, Shown
+from lorakit.study.runs import Runs, recipe_of, structure_of
 from lorakit.study.table import Column, Table
 
 # WikiSQL, accuracy in percent, at 18 M parameters: places -> rank, accuracy.

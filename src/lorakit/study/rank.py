@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lorakit.study.contrast import better, digits, figure, mean_of, metric, scored, seeds_of
 from lorakit.study.figures import Axis, Series, lines
 from lorakit.study.kinds import Record, Setting, Shown
 from lorakit.study.runs import Runs
-from lorakit.study.scores import better, digits, figure, mean_of, metric, scored, seeds_of
 from lorakit.study.table import Column, Table
 
 # WikiSQL, accuracy in percent, by places and rank.

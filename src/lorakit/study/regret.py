@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lorakit.core.errors import RecipeError
+from lorakit.study.contrast import better, digits, figure, mean_of, metric, scored, seeds_of
 from lorakit.study.figures import Axis, Series, lines
 from lorakit.study.kinds import Record, Setting, Shown
 from lorakit.study.runs import Runs
-from lorakit.study.scores import better, digits, figure, mean_of, metric, scored, seeds_of
 from lorakit.study.table import Column, Table
 
 FULL = "full"

@@ -10,10 +10,10 @@ from torch import nn
 
 from lorakit.core.errors import LorakitError, RecipeError
 from lorakit.models.load import empty_model
+from lorakit.study.contrast import SEED, varied
 from lorakit.study.kinds import Cell, Figures, Setting
 from lorakit.study.ledger import key_of
 from lorakit.study.measure import drop_adapter, once, score_name, worth
-from lorakit.study.scores import SEED, varied
 from lorakit.study.train import KEPT, Trained, train_cells
 from lorakit.tasks import make_task
 from lorakit.tasks.data import read_data
