@@ -10,6 +10,8 @@ import pytest
 import yaml
 
 from lorakit.cli import VERBS
+from lorakit.study import STUDIES
+from lorakit.study.ways import WAYS
 from lorakit.train.recipe import make_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,3 +55,18 @@ def test_generated_tables_are_fresh(name):
     text = script["PAGE"].read_text(encoding="utf-8")
     assert script["table"]() in text
     assert script["page"](text) == text, f"run: python scripts/{name}"
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_study_is_explained(name):
+    text = (ROOT / "docs" / "studies.md").read_text(encoding="utf-8")
+    (about,) = re.findall(rf"^\*\*{name}\*\*\. (.*?)\n\n", text, re.MULTILINE | re.DOTALL)
+    about = " ".join(about.split())
+    assert about.startswith(STUDIES[name].why)
+    for option in STUDIES[name].options(quick=False):
+        assert f"`{option}`" in about, option
+
+
+def test_every_way_to_answer_is_named():
+    text = " ".join((ROOT / "docs" / "studies.md").read_text(encoding="utf-8").split())
+    assert f"`ways` ({', '.join(WAYS)})" in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 
 import lorakit as lk
 from lorakit.analysis.cost import cost
-from lorakit.core.errors import AdapterFileError, RecipeError
+from lorakit.core.errors import AdapterFileError, RecipeError, UnsupportedError
 from lorakit.core.registry import registry_of
 from lorakit.core.state import trained_parameters
 from lorakit.layers.form import Form
@@ -39,7 +40,7 @@ def test_every_study_says_what_it_asks(name):
     study = STUDIES[name]
     assert study.name == name
     assert "?" in study.why
-    assert "et al. 20" in study.why or name in ("forgetting", "budget")  # questions of our own
+    assert re.search(r"[A-Z]\w+ et al\. 20\d\d", study.why), "who asks it"
     full, quick = study.options(quick=False), study.options(quick=True)
     assert full.keys() == quick.keys()
 
@@ -63,18 +64,48 @@ def test_ways_do_what_their_names_say(base):
         own = copy.deepcopy(model)
         way(own, Place(["q", "v"], 2))
         registry = registry_of(own)
-        assert bool(lk.adapters(own)) == (name in ("merged", "unmerged"))
+        assert bool(lk.adapters(own)) == (not name.startswith("base"))
         assert (registry is not None and registry.merged is not None) == (name == "merged")
     with pytest.raises(RecipeError, match="unmerged"):
         way_named("unmerge")
+
+
+def test_bottlenecks_are_as_wide_as_the_papers_are_to_each_other(base):
+    model = load_base(base, "causal").model
+    blocks, width = model.config.num_hidden_layers, model.config.hidden_size
+    sizes = {}
+    for name in ("adapter L", "adapter H"):
+        own = copy.deepcopy(model)
+        WAYS[name](own, Place(["q"], 2, width=8))
+        (adapter,) = lk.adapters(own)
+        places = {}
+        for target, value in trained_parameters(own, adapter):
+            if value.dim() == 2:
+                places.setdefault(target.rpartition(" ")[0], []).append(tuple(value.shape))
+        sizes[name] = places
+    assert list(sizes["adapter L"].values()) == [[(8, width), (width, 8)]] * blocks
+    assert list(sizes["adapter H"].values()) == [[(4, width), (width, 4)]] * (2 * blocks)
+
+
+def test_a_way_that_a_base_cannot_have_leaves_the_others_alone(base, tmp_path, monkeypatch):
+    def never(model, place):
+        raise UnsupportedError("No bottleneck here.")
+
+    monkeypatch.setitem(WAYS, "adapter L", never)
+    study = Latency()
+    setting = setting_of(study, base, tmp_path / "out", shapes=[[1, 4]], rounds=2)
+    done = run_study(study, setting)
+    assert [(own.settings["way"], own.error) for own in done.failed] == [
+        ("adapter L", "No bottleneck here.")
+    ]
 
 
 def test_latency_pairs_every_way_with_the_base(base, tmp_path):
     study = Latency()
     setting = setting_of(study, base, tmp_path / "out", shapes=[[2, 8]], rounds=3, rank=1)
     done = run_study(study, setting)
-    assert [own.settings["way"] for own in done.records] == ["base", "base again", "merged",
-                                                            "unmerged"]  # fmt: skip
+    ways = ["base", "base again", "merged", "unmerged", "adapter L", "adapter H"]
+    assert [own.settings["way"] for own in done.records] == ways
     for own in done.records:
         assert {name: len(values) for name, values in own.figures.items()} == dict.fromkeys(
             ("seconds", "wall", "base_seconds", "base_wall"), 3
@@ -106,7 +137,10 @@ def test_latency_is_shown_as_paired_ratios():
     assert rows["adapter L"][5] == pytest.approx(23.9 / 19.8)
     assert rows["merged"][3].mean == 1
     assert rows["base"][3] is None
-    assert "1.000 times the base's latency" in study.show(records, setting).findings[0]
+    assert study.show(records, setting).findings == [
+        "At 1 x 128, times the base's latency: merged 1.000 (1.000 to 1.000), adapter L 1.250 "
+        "(1.250 to 1.250)."
+    ]
 
 
 def test_the_papers_table_is_its_percentages():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import typing
 from dataclasses import replace
 
 import pytest
@@ -17,6 +18,7 @@ from lorakit.demo.rows import rows
 from lorakit.models.rehearse import Batch
 from lorakit.train.advice import advise
 from lorakit.train.forecast import ERROR, Question, forecast, largest_batch, step_seconds
+from lorakit.train.options import LOW_RANK, SIZED, Method
 from lorakit.train.outlook import Asked, about_model, bytes_of, outlook
 from lorakit.train.recipe import make_recipe
 
@@ -242,3 +244,16 @@ def test_a_plan_is_text_and_json(small):
     assert adapter["peak"] == sum(v for k, v in adapter.items() if k not in ("peak", "flops"))
     assert made["largest_batch"]["adapter"] > made["largest_batch"]["full"] > 0
     assert yaml.safe_load(json.dumps(made))["batch"]["length"] == 32
+
+
+@pytest.mark.parametrize("method", typing.get_args(Method))
+def test_advice_is_given_for_low_ranks_alone(tmp_path, method):
+    biased = config_file(
+        tmp_path, model_type="gpt2", n_layer=2, n_embd=64, n_head=4, vocab_size=256,
+        n_positions=64, attn_pdrop=0.0, resid_pdrop=0.0, embd_pdrop=0.0,
+    )  # fmt: skip
+    fields = {"method": method, **({"lora.rank": 1} if method in SIZED else {})}
+    told = outlook(about_model(biased, fields), Asked(memory="1GB"))
+    settings = {one.setting for one in told.advice}
+    assert settings == ({"rank", "lr", "targets", "batch"} if method in LOW_RANK else set())
+    assert ("advice" in str(told)) == (method in LOW_RANK)

@@ -23,7 +23,7 @@ def command(
     ),
     rank: int = typer.Option(None, "--rank", "-r", help="Rank of every target."),
     targets: str = typer.Option(None, "--targets", help="As in q,v or all-linear."),
-    method: str = typer.Option(None, "--method", help="lora, dora, lora-fa or vera."),
+    method: str = typer.Option(None, "--method", help="lora, or another of a recipe's."),
     dropout: float = typer.Option(None, "--dropout", help="Dropout on the input of A."),
     batch: int = typer.Option(None, "--batch", help="Rows of a batch."),
     seq: int = typer.Option(None, "--seq", help="Tokens of the longest row."),

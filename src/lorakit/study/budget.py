@@ -12,20 +12,22 @@ from lorakit.analysis.heatmap import grid
 from lorakit.core.errors import RecipeError, did_you_mean
 from lorakit.models.allocate import WAYS
 from lorakit.models.plan import plan
-from lorakit.study.figures import Axis, Picture, Series, bars
-from lorakit.study.kinds import Figures, Record, Setting, Shown
-from lorakit.study.maps import Sides, heatmap
-from lorakit.study.runs import (
-    Runs,
+from lorakit.study.contrast import (
+    Tested,
     better,
     by_setting,
+    compared,
+    digits,
     mean_of,
     metric,
-    recipe_of,
     scored,
-    structure_of,
+    seeds_of,
+    weak,
 )
-from lorakit.study.statistics import holm, paired
+from lorakit.study.figures import Axis, Picture, Series, dots
+from lorakit.study.kinds import Figures, Record, Setting, Shown
+from lorakit.study.maps import Sides, heatmap
+from lorakit.study.runs import Runs, recipe_of, structure_of
 from lorakit.study.table import Column, Table
 from lorakit.study.train import Trained
 from lorakit.train.ranks import FILE
@@ -41,7 +43,8 @@ class Budget(Runs):
     title = "Budgets: ranks dealt out by what layers need"
     why = (
         "At equal parameters, is it better to give every layer the same rank, or to deal ranks out "
-        "by gradients, activations or weights (as AdaLoRA and EVA argue)?"
+        "by gradients, activations or weights (Zhang et al. 2023, AdaLoRA; Paischer et al. 2024, "
+        "EVA)?"
     )
     grows = ("ranks", "by", "seeds")
     kept = (FILE,)
@@ -63,7 +66,7 @@ class Budget(Runs):
                 )
         if UNIFORM not in setting.option("by"):
             raise RecipeError(f"study.by lacks {UNIFORM!r}, which all others are compared with.")
-        recipe, model = recipe_of(setting), structure_of(setting)
+        recipe, model = recipe_of(setting), structure_of(recipe_of(setting))
         words = own_words(recipe)
         budgets = [cost(model, plan(model, words, r)).parameters for r in setting.option("ranks")]
         return [{"params": own, "by": way} for own in budgets for way in setting.option("by")]
@@ -87,69 +90,75 @@ class Budget(Runs):
         budgets = list(dict.fromkeys(params for params, _ in cells))
         ways = list(dict.fromkeys(way for _, way in cells))
         unit, more = metric(records), better(records)
-        tests = _tests(cells)
+        tests = compared({
+            (params, way): (own, cells[params, UNIFORM])
+            for (params, way), own in cells.items()
+            if way != UNIFORM and (params, UNIFORM) in cells
+        })  # fmt: skip
+        decimals = digits(records)
         columns = [
-            Column("budget", digits=0), Column("dealt out by"), Column("ranks take", digits=0),
-            Column(unit, best="high" if more else "low"), Column("better than uniform"),
-            Column("p, corrected", digits=3), Column("layers left out"),
+            Column("budget", "parameters", 0), Column("dealt out by"), Column("spent", digits=0),
+            Column(unit, digits=decimals, best="high" if more else "low"),
+            Column("better than uniform by", digits=decimals), Column("p, corrected"),
+            Column("layers left out"),
         ]  # fmt: skip
         rows = [
             [
-                *key, mean_of(own, "dealt"), scored(own), *tests.get(key, (None, None)),
+                *key, mean_of(own, "dealt"), scored(own), *_gap(tests.get(key)),
                 sum(rank == 0 for rank in own[0].figures["ranks"].values()),
             ]
             for key, own in cells.items()
         ]  # fmt: skip
+        told = seeds_of(cells)
         notes = [
-            f"Means over {len(next(iter(cells.values())))} seeds with 95 % intervals (Student's "
-            "t); differences are paired by seed, p by sign flips, corrected (Holm). No budget is "
-            "exceeded; what is left of one is less than another rank.",
+            f"{told[0].upper()}{told[1:]}; differences are paired by seed, above 0 is better, p by "
+            "sign flips, corrected (Holm). No budget is exceeded; what is left of one is less than "
+            "another rank. Layers left out are those of the first seed.",
+            *filter(None, [weak(tests)]),
         ]
-        table = Table("budget", f"{unit} at equal parameters", columns, rows, notes, sections=0)
+        table = Table(
+            "budget",
+            f"{unit[0].upper()}{unit[1:]} at equal parameters",
+            columns,
+            rows,
+            notes,
+            sections=0,
+        )
+        scores = {key: scored(own) for key, own in cells.items()}
+        none = float("nan")
         series = [
             Series(
-                way, [scored(cells[params, way]).mean for params in budgets],
-                [scored(cells[params, way]).low for params in budgets],
-                [scored(cells[params, way]).high for params in budgets],
+                way, [own.mean if own else none for own in here],
+                [own.low if own else none for own in here],
+                [own.high if own else none for own in here],
             )
             for way in ways
+            for here in [[scores.get((params, way)) for params in budgets]]
         ]  # fmt: skip
         caption = "Score by budget and way to deal it out, with 95 % intervals over seeds."
         names = [f"{params:,}" for params in budgets]
-        pictures = [bars("budget", caption, names, Axis(unit), series)]
+        pictures = [
+            dots("budget", caption, names, Axis(unit), series, groups="budget (parameters)")
+        ]
         return Shown(_findings(tests), [table], [*pictures, _maps(cells, budgets[-1], ways)])
 
 
 Key = tuple[int, str]
 
 
-def _tests(cells: dict[Key, list[Record]]) -> dict[Key, tuple[float, float | None]]:
-    """How much better than uniform each is, and the p of that, corrected for all of them."""
-    sign = 1 if better(next(iter(cells.values()))) else -1
-    found = {}
-    for (params, way), own in cells.items():
-        plain = cells.get((params, UNIFORM))
-        if way == UNIFORM or plain is None:
-            continue
-        pairs = [
-            (sign * a.figures["score"], sign * b.figures["score"])
-            for a in own for b in plain if a.settings["seed"] == b.settings["seed"]
-        ]  # fmt: skip
-        found[params, way] = paired(*map(list, zip(*pairs)))
-    known = [key for key, own in found.items() if own.p is not None]
-    adjusted = dict(zip(known, holm([found[key].p for key in known])))
-    return {key: (own.difference, adjusted.get(key)) for key, own in found.items()}
+def _gap(test: Tested | None) -> tuple[Any, float | None]:
+    return (None, None) if test is None else (test[0].difference, test[1])
 
 
-def _findings(tests: dict[Key, Any]) -> list[str]:
-    named = {f"{way} at {params:,}": own for (params, way), (own, _) in tests.items()}
+def _findings(tests: Mapping[Key, Tested]) -> list[str]:
+    """Ways whose interval lies on one side of equal ranks, and how many do not."""
+    named = {f"{way} at {params:,}": own.difference for (params, way), (own, _) in tests.items()}
     above = [name for name, own in named.items() if own.low is not None and own.low > 0]
     below = [name for name, own in named.items() if own.high is not None and own.high < 0]
-    lines = []
-    if above:
-        lines.append(f"Better than equal ranks over these seeds: {', '.join(above)}.")
-    if below:
-        lines.append(f"Worse than equal ranks over these seeds: {', '.join(below)}.")
+    lines = [
+        f"{what} than equal ranks by the 95 % interval, uncorrected: {', '.join(names)}."
+        for what, names in (("Better", above), ("Worse", below)) if names
+    ]  # fmt: skip
     rest = len(tests) - len(above) - len(below)
     if rest:
         lines.append(f"Not told apart from equal ranks by these seeds: {rest} of {len(tests)}.")
@@ -160,6 +169,8 @@ def _maps(cells: dict[Key, list[Record]], params: int, ways: Sequence[str]) -> P
     """The ranks of each way at one budget, by block and role."""
     panels, sides = {}, None
     for way in ways:
+        if (params, way) not in cells:
+            continue
         ranks = cells[params, way][0].figures["ranks"]
         found = grid({target: float(rank) for target, rank in ranks.items()})
         panels[way] = [[0.0 if math.isnan(v) else v for v in row] for row in found.values]

@@ -1,4 +1,4 @@
-"""Pictures of results: lines with bands, and bars; maps and fronts stand in files of their own.
+"""Pictures of results: lines with bands, bars, dots; maps and fronts are in files of their own.
 
 Colours are those of Okabe and Ito (2008), which colour-blind readers tell apart; every series has a
 marker or a hatch of its own as well, so that a print in grey can be read.
@@ -52,10 +52,14 @@ class Series:
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis: what it measures, with its unit; `log` for values over several powers of ten."""
+    """An axis: what it measures, with its unit; `log` for values over several powers of ten.
+
+    `span` is what of it is shown, where a few values would press the others together.
+    """
 
     label: str
     log: bool = False
+    span: tuple[float, float] | None = None
 
 
 def lines(
@@ -93,15 +97,9 @@ def bars(
     width = 0.6 if stacked else 0.8 / len(series)
     for number, own in enumerate(series):
         shift = 0.0 if stacked else (number - (len(series) - 1) / 2) * width
-        errors = None
-        if own.low is not None and own.high is not None:
-            errors = [
-                [max(0.0, v - (v if a is None else a)) for a, v in zip(own.low, own.values)],
-                [max(0.0, (v if b is None else b) - v) for b, v in zip(own.high, own.values)],
-            ]
         handles.append(axes.bar(
             [place + shift for place in range(len(groups))], own.values, width,
-            bottom=floor if stacked else None, yerr=errors, color=style(number)[0],
+            bottom=floor if stacked else None, yerr=_errors(own), color=style(number)[0],
             hatch=HATCHES[number % len(HATCHES)], edgecolor="white", linewidth=0.5,
             error_kw={"linewidth": 1, "capsize": 2.5, "ecolor": "#333333"},
         ))  # fmt: skip
@@ -114,6 +112,43 @@ def bars(
     fit_ticks(axes, groups)
     legend(axes, handles, [own.name for own in series])
     return Picture(name, caption, figure)
+
+
+def dots(
+    name: str, caption: str, places: Sequence[str], y: Axis, series: Sequence[Series], *,
+    groups: str = "",
+) -> Picture:  # fmt: skip
+    """Values with their intervals by group, for scores whose differences are small beside them.
+
+    Bars have to begin at 0; dots do not. `groups` is what `places` are, with its unit.
+    """
+    figure, axes = canvas(width=max(6.4, 1.0 + 0.2 * len(places) * (len(series) + 1)))
+    handles = []
+    for number, own in enumerate(series):
+        colour, marker = style(number)
+        shift = (number - (len(series) - 1) / 2) * 0.7 / len(series)
+        handles.append(axes.errorbar(
+            [place + shift for place in range(len(places))], own.values, _errors(own),
+            color=colour, marker=marker, markersize=6, linestyle="none", capsize=3, lw=1.2,
+        ))  # fmt: skip
+    for place in range(len(places) - 1) if len(series) > 1 else ():
+        axes.axvline(place + 0.5, color="#BBBBBB", lw=0.8)
+    dress(axes, Axis(groups), y)
+    axes.grid(visible=False, axis="x")
+    axes.set_xlim(-0.5, len(places) - 0.5)
+    fit_ticks(axes, places)
+    legend(axes, handles, [own.name for own in series])
+    return Picture(name, caption, figure)
+
+
+def _errors(own: Series) -> list[list[float]] | None:
+    """How far the ends are from the values; 0 where they are not known."""
+    if own.low is None or own.high is None:
+        return None
+    return [
+        [max(0.0, v - (v if a is None else a)) for a, v in zip(own.low, own.values)],
+        [max(0.0, (v if b is None else b) - v) for b, v in zip(own.high, own.values)],
+    ]
 
 
 def canvas(width: float = 6.4, height: float = 4.0) -> tuple[Figure, Any]:
@@ -143,6 +178,8 @@ def dress(axes: Any, x: Axis, y: Axis) -> None:
             ticks.set_major_formatter(lambda value, _: short(value))
     axes.grid(visible=True, alpha=0.25)
     axes.set_axisbelow(True)
+    if y.span is not None:
+        axes.set_ylim(*y.span)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
 

@@ -42,7 +42,8 @@ class Forgetting(Runs):
     title = "Forgetting: the task gained and the base lost, by the adapter's strength"
     why = (
         "How much of the base does an adapter cost, does a smaller rank cost less, and is there a "
-        "strength below one that keeps most of both? Merging interpolates weights in the same way."
+        'strength below one that keeps most of both ("LoRA Learns Less and Forgets Less", Biderman '
+        "et al. 2024)?"
     )
     grows = ("ranks", "strengths", "seeds")
 

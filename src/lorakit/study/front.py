@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from lorakit.study.figures import Axis, Picture, canvas, dress, legend, plain, style
@@ -49,7 +50,7 @@ def pareto(
     dress(axes, cost, score)
     axes.margins(0.12)
     legend(axes, list(handles.values()), list(handles))
-    _name_points(figure, axes, points)
+    _name_points(figure, axes, points, best)
     return Picture(name, caption, figure)
 
 
@@ -63,8 +64,8 @@ def front(points: Sequence[Point], *, more_is_better: bool = True) -> list[Point
     return found
 
 
-def _name_points(figure: Any, axes: Any, points: Sequence[Point]) -> None:
-    """Put a name to every point, at the first place where it covers no other name, point or bar."""
+def _name_points(figure: Any, axes: Any, points: Sequence[Point], best: Sequence[Point]) -> None:
+    """Put a name to every point where it covers no other name, point or bar, nor the front."""
     from matplotlib.patheffects import withStroke
     from matplotlib.transforms import Bbox
 
@@ -78,6 +79,12 @@ def _name_points(figure: Any, axes: Any, points: Sequence[Point]) -> None:
         ends = [y if v is None else axes.transData.transform((point.cost, v))[1]
                 for v in (point.low, point.high)]  # fmt: skip
         taken.append(Bbox.from_extents(x - 3 * unit, ends[0], x + 3 * unit, ends[1]))
+    ends = [axes.transData.transform((point.cost, point.score)) for point in best]
+    for (x, y), (x2, y2) in pairwise(ends):
+        count = max(1, round(max(abs(x2 - x), abs(y2 - y)) / (4 * unit)))
+        for part in range(1, count):
+            place = (x + (x2 - x) * part / count, y + (y2 - y) * part / count)
+            taken.append(Bbox.from_bounds(place[0] - unit, place[1] - unit, 2 * unit, 2 * unit))
     # The crowded ones choose first.
     order = sorted(range(len(points)), key=lambda i: _nearest(spots, i))
     for number in order:

@@ -45,12 +45,15 @@ class Latency:
     )
 
     def options(self, *, quick: bool) -> dict[str, Any]:
-        """Shapes are (batch, length); `threads` are the CPU's."""
+        """Shapes are (batch, length), `threads` the CPU's; `width` is that of other adapters.
+
+        Adapter H has half of it at twice as many places; a prefix has as many tokens.
+        """
         return {
             "shapes": [[8, 128], [1, 64]] if quick else [list(shape) for shape in PAPER],
-            "ways": [BASE, "base again", "merged", "unmerged"],
-            "rounds": 9 if quick else 11, "targets": ["q", "v"], "rank": 4, "precision": "fp32",
-            "device": "cpu", "threads": 1,
+            "ways": [BASE, "base again", "merged", "unmerged", "adapter L", "adapter H"],
+            "rounds": 9 if quick else 11, "targets": ["q", "v"], "rank": 4, "width": 16,
+            "precision": "fp32", "device": "cpu", "threads": 1,
         }  # fmt: skip
 
     def cells(self, setting: Setting) -> list[Cell]:
@@ -90,12 +93,17 @@ class Latency:
         device = str(pick_device(setting.option("device")))
         base = make(shape, DTYPES[setting.option("precision")], device).eval()
         ids = batch(shape, base)["input_ids"]
-        place = Place(setting.option("targets"), setting.option("rank"))
+        place = Place(setting.option("targets"), setting.option("rank"), setting.option("width"))
         names = list(dict.fromkeys([BASE, *(cell.settings["way"] for cell in cells)]))
-        models = {}
+        models, failed = {}, {}
         for name in names:
-            models[name] = copy.deepcopy(base)
-            way_named(name)(models[name], place)
+            own = copy.deepcopy(base)
+            try:
+                way_named(name)(own, place)
+            except LorakitError as error:  # this base cannot have it: the others go on
+                failed[name] = error
+            else:
+                models[name] = own
         with threads(setting.option("threads")):
             passes = _passes(models[BASE].eval(), ids)
             timings = interleave(
@@ -106,6 +114,9 @@ class Latency:
         gc.collect()
         floor = timings[BASE]
         for cell in cells:
+            if cell.settings["way"] in failed:
+                yield failed[cell.settings["way"]]
+                continue
             own = timings[cell.settings["way"]]
             told = {
                 "seconds": own.seconds, "wall": own.wall, "base_seconds": floor.seconds,
@@ -129,13 +140,15 @@ class Latency:
             f"Medians of {setting.option('rounds')} rounds in which all ways take turns; times are "
             "the process's own, which a busy machine does not stretch, and ratios are taken within "
             f"a round. Intervals: {'; '.join(sorted(told))}. LoRA has rank "
-            f"{setting.option('rank')} on {', '.join(setting.option('targets'))}.",
+            f"{setting.option('rank')} on {', '.join(setting.option('targets'))}; the bottlenecks "
+            f"of adapter L have width {setting.option('width')}, the twice as many of adapter H "
+            "half of it.",
         ]
         if len(columns) > 5:
             notes.append("The paper's: GPT-2 medium on an NVIDIA Quadro RTX 8000, 100 trials each.")
         table = Table("latency", "Latency of a forward pass", columns, rows, notes, sections=0)
         return Shown(
-            [_sentence(own) for own in others if own.settings["way"] == "merged"],
+            _sentences(others),
             [table],
             [_picture(others)] if others else [],
         )
@@ -188,12 +201,17 @@ def _shape(record: Record) -> str:
     return f"{record.settings['batch']} x {record.settings['length']}"
 
 
-def _sentence(record: Record) -> str:
-    found = _ratio(record)
-    return (
-        f"Merged, {_shape(record)}: {found.mean:.3f} times the base's latency, from "
-        f"{found.low:.3f} to {found.high:.3f}."
-    )
+def _sentences(records: Sequence[Record]) -> list[str]:
+    """What every way costs, a sentence for each shape."""
+    found: dict[str, list[str]] = {}
+    for own in records:
+        ratio = _ratio(own)
+        found.setdefault(_shape(own), []).append(
+            f"{own.settings['way']} {ratio.mean:.3f} ({ratio.low:.3f} to {ratio.high:.3f})"
+        )
+    return [
+        f"At {shape}, times the base's latency: {', '.join(ways)}." for shape, ways in found.items()
+    ]
 
 
 def _picture(records: Sequence[Record]) -> Picture:

@@ -78,12 +78,12 @@ def _label(
 
 def _write(axes: Any, matrix: Sequence[Sequence[float]], image: Any, *, small: bool) -> None:
     """Write the values into the cells, dark on light and light on dark."""
-    whole = all(float(value).is_integer() for line in matrix for value in line)
+    digits = 0 if all(float(value).is_integer() for line in matrix for value in line) else 2
     for row, line in enumerate(matrix):
         for column, value in enumerate(line):
             red, green, blue, _ = image.cmap(image.norm(value))
             light = 0.299 * red + 0.587 * green + 0.114 * blue > 0.5
             axes.text(
-                column, row, f"{value:.{0 if whole else 2}f}", ha="center", va="center",
+                column, row, f"{value:.{digits}f}", ha="center", va="center",
                 fontsize=6 if small else 7.5, color="black" if light else "white",
             )  # fmt: skip

@@ -7,17 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lorakit.core.errors import LorakitError, PlanError, RecipeError
+from lorakit.core.errors import LorakitError, PlanError, RecipeError, UnsupportedError
 from lorakit.methods import method_named
 from lorakit.models.plan import plan
 from lorakit.study import methods_page
 from lorakit.study.kinds import Cell, Figures, Record, Setting, Shown
 from lorakit.study.measure import OWN, drop_adapter, once, score_name, task_recipe, worth
 from lorakit.study.roster import ROSTER, entry_named
-from lorakit.study.runs import structure_of
+from lorakit.study.runs import recipe_of, structure_of
 from lorakit.study.train import train_cells
 from lorakit.study.tune import LR, Budget, tune
-from lorakit.train.recipe import Recipe
 
 TUNING_SEED = 1000  # none of those that are measured
 
@@ -50,7 +49,7 @@ class Methods:
 
     def cells(self, setting: Setting) -> list[Cell]:
         """Every seed of every method on every task."""
-        recipe = _recipe(setting)
+        recipe = recipe_of(setting)
         for name in setting.option("methods"):
             entry_named(name)
         if setting.option("reference") not in setting.option("methods"):
@@ -60,7 +59,13 @@ class Methods:
             )
         for task in setting.option("benchmarks"):
             task_recipe(recipe, task)
-        able = [own for own in setting.option("methods") if own not in _left_out(setting)]
+        out = _left_out(setting)
+        if setting.option("reference") in out:
+            raise RecipeError(
+                f"study.reference is {setting.option('reference')!r}, which this base cannot have: "
+                f"{out[setting.option('reference')]}"
+            )
+        able = [own for own in setting.option("methods") if own not in out]
         return [
             Cell({"task": task, "method": method, "seed": seed})
             for task in setting.option("benchmarks")
@@ -77,7 +82,7 @@ class Methods:
     ) -> Iterator[Figures | LorakitError]:
         """Seek the learning rate, train every seed, and score what came of it."""
         task, method = cells[0].settings["task"], cells[0].settings["method"]
-        recipe = task_recipe(_recipe(setting), task)
+        recipe = task_recipe(recipe_of(setting), task)
         overrides = entry_named(method).overrides
         place = folder / _plain(task) / _plain(method)
         tuned = tune(
@@ -108,23 +113,16 @@ class Methods:
         return replace(shown, findings=[*shown.findings, *out])
 
 
-def _recipe(setting: Setting) -> Recipe:
-    if setting.recipe is None:
-        raise RecipeError("Nothing to train: pass a recipe.")
-    if setting.recipe.train.steps is None:
-        raise RecipeError("A budget is counted in steps: set train.steps in the recipe.")
-    return setting.recipe
-
-
 def _left_out(setting: Setting) -> dict[str, str]:
     """Methods that this base cannot have, and why; by its structure, without weights."""
-    model, found = structure_of(setting), {}
+    model = structure_of(task_recipe(recipe_of(setting), setting.option("benchmarks")[0]))
+    found = {}
     for name in setting.option("methods"):
         own = entry_named(name)
         words, size = method_named(own.method).words(own.lora.get("rank", 1))
         try:
             plan(model, own.lora.get("targets", list(words)), size)
-        except PlanError as error:
+        except (PlanError, UnsupportedError) as error:
             found[name] = str(error)
     return found
 

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
+from lorakit.study.contrast import (
+    Tested,
+    better,
+    compared,
+    digits,
+    figure,
+    mean_of,
+    metric,
+    named,
+    score,
+    scored,
+    seeds_of,
+    weak,
+)
 from lorakit.study.figures import Axis, Picture
 from lorakit.study.front import Point, pareto
 from lorakit.study.kinds import Record, Shown
 from lorakit.study.roster import entry_named
-from lorakit.study.statistics import Interval, holm, interval, paired
+from lorakit.study.statistics import Interval, interval
 from lorakit.study.table import Column, Table
 
 # Hu et al. 2021, table 2, RoBERTa base: trained parameters in millions, then scores by task.
@@ -22,7 +36,6 @@ PAPER = {
     "lora": (0.3, {"glue/sst2": 95.1, "glue/mrpc": 89.7, "glue/cola": 63.4, "glue/rte": 86.6,
                    "glue/stsb": 91.5}),
 }  # fmt: skip
-_SHARES = ("eval_accuracy", "eval_matthews", "eval_pearson", "eval_f1", "eval_spearman")
 # Other figures of texts, shown beside the first, by their names and digits.
 _TEXT = {"nist": 2, "rouge_l_coco": 1, "cider": 2, "meteor": 1, "slot_accuracy": 3}
 Key = tuple[str, str]  # task, method
@@ -33,17 +46,17 @@ def show(records: Sequence[Record], reference: str) -> Shown:
     cells = _cells(records)
     tasks = list(dict.fromkeys(task for task, _ in cells))
     methods = list(dict.fromkeys(method for _, method in cells))
-    whole = [m for m in methods if all((task, m) in cells for task in tasks)]
-    means = {m: _average(cells, tasks, m) for m in whole}
+    alike = len({better(own) for own in cells.values()}) == 1  # else no average has a meaning
+    means = {m: own for m in methods if alike and (own := _average(cells, tasks, m))}
     tables = [_scores(cells, tasks, methods, means), *_texts(cells, tasks, methods)]
-    tests = _tests(cells, tasks, whole, reference)
-    tables += [_compared(tests, reference), _rates(cells, tasks, methods)]
+    tests = _tests(cells, tasks, methods, reference)
+    if tests:
+        tables.append(_compared(tests, reference))
+    tables.append(_rates(cells, tasks, methods))
     quoted = _quoted(tasks)
     tables += [quoted] if quoted else []
-    return Shown(
-        _findings(cells, tasks, means, tests, reference), tables,
-        _trades(cells, tasks, whole, means),
-    )  # fmt: skip
+    findings = [*_places(cells, tasks, means, reference), *_told(tests, reference)]
+    return Shown(findings, tables, _trades(cells, tasks, means))
 
 
 def _cells(records: Sequence[Record]) -> dict[Key, list[Record]]:
@@ -53,54 +66,50 @@ def _cells(records: Sequence[Record]) -> dict[Key, list[Record]]:
     return found
 
 
-def _score(record: Record) -> float:
-    """The score as tables have it: shares times 100."""
-    figures = record.figures
-    return figures["score"] * (100 if figures["metric"] in _SHARES else 1)
-
-
-def _figure(records: Sequence[Record], name: str) -> float:
-    return statistics.fmean(own.figures[name] for own in records)
-
-
-def _average(cells: dict[Key, list[Record]], tasks: Sequence[str], method: str) -> Interval:
-    """The mean over tasks, each seed's by itself, with its interval over seeds."""
+def _average(cells: dict[Key, list[Record]], tasks: Sequence[str], method: str) -> Interval | None:
+    """The mean over tasks, each seed's by itself; None where no seed has been through all tasks."""
     seeds: dict[int, list[float]] = {}
     for task in tasks:
-        for own in cells[task, method]:
-            seeds.setdefault(own.settings["seed"], []).append(_score(own))
-    return interval([statistics.fmean(v) for v in seeds.values() if len(v) == len(tasks)])
+        for own in cells.get((task, method), []):
+            seeds.setdefault(own.settings["seed"], []).append(score(own))
+    whole = [statistics.fmean(own) for own in seeds.values() if len(own) == len(tasks)]
+    return interval(whole) if whole else None
 
 
 def _scores(
     cells: dict[Key, list[Record]], tasks: Sequence[str], methods: Sequence[str],
     means: dict[str, Interval],
 ) -> Table:  # fmt: skip
-    first = {task: next(r for (t, _), r in cells.items() if t == task)[0].figures for task in tasks}
-    best: dict[str, Literal["high", "low"]] = {
-        task: "high" if first[task]["more_is_better"] else "low" for task in tasks
-    }
+    firsts = [next(own for (t, _), own in cells.items() if t == task) for task in tasks]
+    kinds = [named(str(own[0].figures["metric"])) for own in firsts]
+    best: list[Literal["high", "low"]] = ["high" if better(own) else "low" for own in firsts]
+    decimals = [digits(own) for own in firsts]
     columns = [
         Column("method"), Column("trained parameters", "k", digits=1),
         *(
-            Column(task.rpartition("/")[2], _metric(first[task]["metric"]), digits=1 if
-                   first[task]["metric"] in _SHARES else None, best=best[task])
-            for task in tasks
+            Column(_short(task), ", ".join(filter(None, kind)), number, side)
+            for task, kind, number, side in zip(tasks, kinds, decimals, best)
         ),
-        *([Column("average", digits=1, best="high")] if len(tasks) > 1 else []),
     ]  # fmt: skip
+    averaged = len(tasks) > 1 and bool(means)
+    if averaged:
+        columns.append(
+            Column("average", digits=max(decimals, key=lambda own: own or 0), best=best[0])
+        )
     rows = []
     for method in methods:
         held = [cells.get((task, method)) for task in tasks]
-        size = next(_figure(own, "parameters") for own in held if own) / 1e3
-        scores = [interval([_score(r) for r in own]) if own else None for own in held]
-        rows.append([method, size, *scores, *([means.get(method)] if len(tasks) > 1 else [])])
-    seeds = len(next(iter(cells.values())))
+        size = next(mean_of(own, "parameters") for own in held if own) / 1e3
+        scores = [scored(own) if own else None for own in held]
+        rows.append([method, size, *scores, *([means.get(method)] if averaged else [])])
+    told = seeds_of(cells)
     notes = [
-        f"Means over {seeds} seeds with 95 % intervals (Student's t), every method at the learning "
-        "rate that the same search found for it on rows held out of training. Parameters with "
-        "those of a new head, which every method trains.",
+        f"{told[0].upper()}{told[1:]}, every method at the learning rate that the same search "
+        "found for it on rows held out of training. Parameters with those of a new head, which "
+        "every method trains.",
     ]
+    if averaged and len(means) < len(methods):
+        notes.append("An average is left out where no seed has a score on every task.")
     return Table("methods", "Methods, by task", columns, rows, notes)
 
 
@@ -117,8 +126,8 @@ def _texts(
         head = some["metric"]
         columns = [
             Column("method"), Column(head, digits=1, best="high"),
-            *(Column(name, digits=_TEXT[name], best="high") for name in names),
-            Column("eval_loss", digits=3, best="low"),
+            *(Column(name.replace("_", " "), digits=_TEXT[name], best="high") for name in names),
+            Column("evaluation loss", "nats per token", digits=3, best="low"),
         ]  # fmt: skip
         rows = [
             [
@@ -137,49 +146,34 @@ def _texts(
 
 def _tests(
     cells: dict[Key, list[Record]], tasks: Sequence[str], methods: Sequence[str], reference: str
-) -> dict[str, Any]:
+) -> dict[str, Tested]:
     """Each method against the reference over all pairs of task and seed, p corrected (Holm)."""
-    if reference not in methods:
+    runs = {m: [own for task in tasks for own in cells.get((task, m), [])] for m in methods}
+    if reference not in runs:
         return {}
-    found = {}
-    for method in methods:
-        if method == reference:
-            continue
-        pairs = [
-            (_signed(one), _signed(two))
-            for task in tasks
-            for one in cells[task, method]
-            for two in cells[task, reference]
-            if one.settings["seed"] == two.settings["seed"]
-        ]
-        found[method] = paired(*map(list, zip(*pairs)))
-    known = [name for name, own in found.items() if own.p is not None]
-    adjusted = dict(zip(known, holm([found[name].p for name in known])))
-    return {name: (own, adjusted.get(name)) for name, own in found.items()}
+    return compared({m: (own, runs[reference]) for m, own in runs.items() if m != reference})
 
 
-def _signed(record: Record) -> float:
-    return _score(record) if record.figures["more_is_better"] else -_score(record)
-
-
-def _compared(tests: dict[str, Any], reference: str) -> Table:
+def _compared(tests: dict[str, Tested], reference: str) -> Table:
     columns = [
-        Column("method"), Column(f"above {reference}"), Column("p", digits=3),
-        Column("p, corrected", digits=3), Column("effect", "sd", digits=2), Column("pairs"),
+        Column("method"), Column(f"better than {reference} by"), Column("p"),
+        Column("p, corrected"), Column("effect", "sd", digits=2), Column("pairs"),
     ]  # fmt: skip
     rows = [
         [name, own.difference, own.p, p, own.effect, own.difference.n]
         for name, (own, p) in tests.items()
     ]
     notes = [
-        "Differences over pairs of the same task and seed; p by flips of their signs, corrected "
-        "for the number of methods (Holm). With a few seeds of one task no p can be small.",
+        "Differences in the scores' own units over pairs of the same task and seed: above 0 is "
+        "better, whether more or less of the score is. P by flips of their signs, corrected for "
+        "the number of methods (Holm); effect: the mean difference over its standard deviation.",
+        *filter(None, [weak(tests)]),
     ]
     return Table("compared", f"Each method against {reference}", columns, rows, notes)
 
 
 def _rates(cells: dict[Key, list[Record]], tasks: Sequence[str], methods: Sequence[str]) -> Table:
-    columns = [Column("method"), *(Column(task.rpartition("/")[2]) for task in tasks),
+    columns = [Column("method"), *(Column(f"rate, {_short(task)}") for task in tasks),
                Column("steps of search", digits=0), Column("a run", "s", digits=1)]  # fmt: skip
     rows = []
     for method in methods:
@@ -190,8 +184,11 @@ def _rates(cells: dict[Key, list[Record]], tasks: Sequence[str], methods: Sequen
         ]
         some = [own for own in held if own]
         spent = sum(own[0].figures["tuning_steps"] for own in some)
-        rows.append([method, *rates, spent, statistics.fmean(_figure(o, "seconds") for o in some)])
-    notes = ["edge: the best rate is the lowest or the highest that was tried."]
+        rows.append([method, *rates, spent, statistics.fmean(mean_of(o, "seconds") for o in some)])
+    notes = [
+        "edge: the best rate is the lowest or the highest that was tried, and a better one may lie "
+        "beyond. Steps of search are those of all tasks.",
+    ]
     return Table("rates", "Learning rates that were found, and time", columns, rows, notes)
 
 
@@ -199,8 +196,8 @@ def _quoted(tasks: Sequence[str]) -> Table | None:
     shared = [task for task in tasks if task in PAPER["lora"][1]]
     if not shared:
         return None
-    columns = [Column("method"), Column("trained parameters", "M", quoted=True),
-               *(Column(task.rpartition("/")[2], quoted=True) for task in shared)]  # fmt: skip
+    columns = [Column("method"), Column("trained parameters", "M", 1, quoted=True),
+               *(Column(_short(task), digits=1, quoted=True) for task in shared)]  # fmt: skip
     rows = [[name, size, *(of[task] for task in shared)] for name, (size, of) in PAPER.items()]
     notes = [
         "RoBERTa base (125 M) on all training rows, Hu et al. 2021, table 2: another base and more "
@@ -209,61 +206,73 @@ def _quoted(tasks: Sequence[str]) -> Table | None:
     return Table("paper", "What the paper reports", columns, rows, notes)
 
 
-def _metric(name: str) -> str:
-    return name.removeprefix("eval_")
+def _short(task: str) -> str:
+    return task.rpartition("/")[2]
 
 
-def _findings(
+def _places(
     cells: dict[Key, list[Record]], tasks: Sequence[str], means: dict[str, Interval],
-    tests: dict[str, Any], reference: str,
+    reference: str,
 ) -> list[str]:  # fmt: skip
+    """Which method is best, and at which place the reference is."""
     if reference not in means or len(means) < 2:
         return []
-    more = all(own[0].figures["more_is_better"] for own in cells.values())
-    order = sorted(means, key=lambda name: means[name].mean, reverse=more)
-    sizes = {m: _figure(cells[tasks[0], m], "parameters") for m in means}
-    lines = [
-        f"On average over {len(tasks)} task{'s' * (len(tasks) > 1)} {order[0]} is best "
-        f"({means[order[0]].mean:.1f}), {reference} is at place {order.index(reference) + 1} of "
-        f"{len(order)} ({means[reference].mean:.1f}) with {sizes[reference]:,.0f} parameters."
+    some = cells[tasks[0], reference]
+    order = sorted(means, key=lambda name: means[name].mean, reverse=better(some))
+    place, of = order.index(reference) + 1, len(order)
+    size = f"{mean_of(some, 'parameters'):,.0f} parameters"
+    over = f"On average over {len(tasks)} tasks" if len(tasks) > 1 else f"On {tasks[0]}"
+    first, own = (figure(means[name].mean, some) for name in (order[0], reference))
+    if place == 1:
+        return [f"{over} {reference} is best of {of} ({own}), with {size}."]
+    return [
+        f"{over} {order[0]} is best ({first}); {reference} is at place {place} of {of} ({own}), "
+        f"with {size}."
     ]
-    above = [n for n, (own, p) in tests.items() if p is not None and p < 0.05 and
-             own.difference.mean > 0]  # fmt: skip
-    below = [n for n, (own, p) in tests.items() if p is not None and p < 0.05 and
-             own.difference.mean < 0]  # fmt: skip
-    open_ = [name for name in tests if name not in (*above, *below)]
-    for names, what in ((above, "above"), (below, "below")):
-        if names:
-            lines.append(f"Significantly {what} {reference} (p < 0.05, corrected): "
-                         f"{', '.join(names)}.")  # fmt: skip
-    if open_:
-        lines.append(f"Not told apart from {reference} by these runs: {', '.join(open_)}.")
+
+
+def _told(tests: dict[str, Tested], reference: str) -> list[str]:
+    """What differs from the reference for sure, and what cannot be told."""
+    sure = {
+        name: own.difference.mean > 0
+        for name, (own, p) in tests.items() if p is not None and p < 0.05
+    }  # fmt: skip
+    lines = [
+        f"Significantly {what} than {reference} (p < 0.05, corrected): "
+        f"{', '.join(name for name, up in sure.items() if up == above)}."
+        for above, what in ((True, "better"), (False, "worse")) if above in sure.values()
+    ]  # fmt: skip
+    rest = [name for name in tests if name not in sure]
+    if rest:
+        few = weak(tests)
+        lines.append(
+            f"Not told apart from {reference} by these runs: {', '.join(rest)}."
+            f"{f' {few}' if few else ''}"
+        )
     return lines
 
 
 def _trades(
-    cells: dict[Key, list[Record]], tasks: Sequence[str], methods: Sequence[str],
-    means: dict[str, Interval],
-) -> list[Picture]:  # fmt: skip
-    if len(methods) < 2:
+    cells: dict[Key, list[Record]], tasks: Sequence[str], means: dict[str, Interval]
+) -> list[Picture]:
+    if len(means) < 2:
         return []
-    more = all(own[0].figures["more_is_better"] for own in cells.values())
-    metric = cells[tasks[0], methods[0]][0].figures["metric"]
-    label = "average score" if len(tasks) > 1 else _metric(metric)
+    some = cells[tasks[0], next(iter(means))]
+    label = "average score" if len(tasks) > 1 else metric(some)
 
     def points(name: str) -> list[Point]:
         return [
             Point(
-                m, statistics.fmean(_figure(cells[task, m], name) for task in tasks),
-                means[m].mean, means[m].low, means[m].high, entry_named(m).family,
+                m, statistics.fmean(mean_of(cells[task, m], name) for task in tasks),
+                own.mean, own.low, own.high, entry_named(m).family,
             )
-            for m in methods
+            for m, own in means.items()
         ]  # fmt: skip
 
     return [
         pareto(
             f"score-over-{name}", f"Score against {what}; nothing beats the methods on the line.",
-            axis, Axis(label), points(name), more_is_better=more,
+            axis, Axis(label), points(name), more_is_better=better(some),
         )
         for name, what, axis in (
             ("parameters", "trained parameters", Axis("trained parameters", log=True)),

@@ -10,10 +10,21 @@ from torch import nn
 from lorakit.analysis.cost import cost
 from lorakit.core.errors import RecipeError
 from lorakit.models.plan import plan
-from lorakit.study.figures import Axis, Series, bars
+from lorakit.study.contrast import (
+    better,
+    by_setting,
+    compared,
+    digits,
+    figure,
+    mean_of,
+    metric,
+    scored,
+    seeds_of,
+    weak,
+)
+from lorakit.study.figures import Axis, Series, dots
 from lorakit.study.kinds import Record, Setting, Shown
-from lorakit.study.runs import Runs, better, by_setting, mean_of, metric, scored, structure_of
-from lorakit.study.statistics import holm, paired
+from lorakit.study.runs import Runs, recipe_of, structure_of
 from lorakit.study.table import Column, Table
 
 # WikiSQL, accuracy in percent, at 18 M parameters: places -> rank, accuracy.
@@ -48,7 +59,7 @@ class Placement(Runs):
 
     def settings(self, setting: Setting) -> list[dict[str, Any]]:
         """Every choice of places with the budget of the first."""
-        model, every = structure_of(setting), setting.option("targets")
+        model, every = structure_of(recipe_of(setting)), setting.option("targets")
         params = cost(model, plan(model, list(every[0]), setting.option("rank"))).parameters
         return [{"targets": list(own), "ranks": dealt(model, list(own), params)} for own in every]
 
@@ -63,34 +74,40 @@ class Placement(Runs):
         scores = {name: scored(own) for name, own in cells.items()}
         more, unit = better(records), metric(records)
         order = sorted(scores, key=lambda name: scores[name].mean, reverse=more)
-        tests = _against(cells, order)
+        best = cells[order[0]]
+        tests = compared({name: (best, cells[name]) for name in order[1:]})
         columns = [
             Column("places"), Column("parameters", digits=0),
-            Column(unit, best="high" if more else "low"),
-            Column("below the best"), Column("p, corrected", digits=3),
-            Column("rank in the paper", quoted=True), Column("WikiSQL", "%", 1, quoted=True),
+            Column(unit, digits=digits(records), best="high" if more else "low"),
+            Column("worse than the best by", digits=digits(records)), Column("p, corrected"),
+            Column("rank in the paper", quoted=True),
+            Column("WikiSQL in the paper", "%", 1, quoted=True),
         ]  # fmt: skip
+        gaps = {name: (own.difference, p) for name, (own, p) in tests.items()}
         rows = [
-            [name, mean_of(own, "parameters"), scores[name], *tests[name],
+            [name, mean_of(own, "parameters"), scores[name], *gaps.get(name, (None, None)),
              *PAPER.get(name, (None, None))]
             for name, own in cells.items()
         ]  # fmt: skip
+        told = seeds_of(cells)
         notes = [
-            f"Means over {len(next(iter(cells.values())))} seeds with 95 % intervals (Student's "
-            "t); p by sign flips over seeds, corrected (Holm). Paper: GPT-3 175B, 18 M parameters "
-            "(table 5).",
+            f"{told[0].upper()}{told[1:]}; differences are paired by seed, p by sign flips, "
+            "corrected (Holm). The best is the best of these very runs, so that the others look "
+            "further behind it than they are. Paper: GPT-3 175B, 18 M parameters (table 5).",
+            *filter(None, [weak(tests)]),
         ]
-        table = Table("placement", f"{unit} at equal parameters, by place", columns, rows, notes)
+        table = Table(
+            "placement", f"{unit[0].upper()}{unit[1:]} at equal parameters", columns, rows, notes
+        )
         finding = (
-            f"Best at equal parameters: {order[0]} ({scores[order[0]].mean:.4g}), worst: "
-            f"{order[-1]} ({scores[order[-1]].mean:.4g})."
+            f"Best at equal parameters: {order[0]} ({figure(scores[order[0]].mean, best)}), worst: "
+            f"{order[-1]} ({figure(scores[order[-1]].mean, best)})."
         )
         ends = [Series("score", [scores[n].mean for n in cells], [scores[n].low for n in cells],
                        [scores[n].high for n in cells])]  # fmt: skip
         caption = "Score by place at equal parameters, with 95 % intervals over seeds."
-        return Shown(
-            [finding], [table], [bars("placement", caption, list(cells), Axis(unit), ends)]
-        )
+        picture = dots("placement", caption, list(cells), Axis(unit), ends)
+        return Shown([finding] if len(cells) > 1 else [], [table], [picture])
 
 
 def dealt(model: nn.Module, targets: list[str], params: int) -> dict[str, int]:
@@ -113,20 +130,4 @@ def dealt(model: nn.Module, targets: list[str], params: int) -> dict[str, int]:
         if costs[path] <= left:
             found[path] += 1
             left -= costs[path]
-    return found
-
-
-def _against(cells: dict[str, list[Record]], order: Sequence[str]) -> dict[str, list[Any]]:
-    """How far each is below the best, and the corrected p of that."""
-    best = cells[order[0]]
-    found: dict[str, list[Any]] = {order[0]: [None, None]}
-    tests = {}
-    for name in order[1:]:
-        pairs = [(a.figures["score"], b.figures["score"]) for a in best for b in cells[name]
-                 if a.settings["seed"] == b.settings["seed"]]  # fmt: skip
-        tests[name] = paired(*map(list, zip(*pairs)))
-    known = [name for name, own in tests.items() if own.p is not None]
-    adjusted = dict(zip(known, holm([tests[name].p for name in known])))
-    for name, own in tests.items():
-        found[name] = [abs(own.difference.mean), adjusted.get(name)]
     return found

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lorakit.study.contrast import better, digits, figure, mean_of, metric, scored, seeds_of
 from lorakit.study.figures import Axis, Series, lines
 from lorakit.study.kinds import Record, Setting, Shown
-from lorakit.study.runs import Runs, better, mean_of, metric, scored
+from lorakit.study.runs import Runs
 from lorakit.study.table import Column, Table
 
 # WikiSQL, accuracy in percent, by places and rank.
@@ -59,13 +60,18 @@ class Rank(Runs):
         ranks = sorted({rank for _, rank in cells})
         scores = {key: scored(own) for key, own in cells.items()}
         unit = metric(records)
-        columns = [Column("places"), *(Column(f"r = {rank}") for rank in ranks)]
+        columns = [
+            Column("places"),
+            *(Column(f"r = {rank}", digits=digits(records)) for rank in ranks),
+        ]
         rows = [[place, *(scores.get((place, rank)) for rank in ranks)] for place in places]
         notes = [
-            f"{unit[0].upper()}{unit[1:]}, means over {len(records) // len(cells)} seeds with 95 % "
-            "intervals (Student's t). Alpha is the same at every rank.",
+            f"{unit[0].upper()}{unit[1:]}: {seeds_of(cells)}. Alpha is the same at every rank, "
+            f"and {'more' if better(records) else 'less'} is better.",
         ]
-        tables = [Table("rank", f"{unit}, by rank and places", columns, rows, notes)]
+        tables = [
+            Table("rank", f"{unit[0].upper()}{unit[1:]}, by rank and places", columns, rows, notes)
+        ]
         tables += _quoted(places, ranks)
         return Shown(
             _findings(cells, scores, places, ranks), tables, [_curves(scores, places, ranks, unit)]
@@ -77,7 +83,7 @@ def _quoted(places: Sequence[str], ranks: Sequence[int]) -> list[Table]:
     shared = [rank for rank in ranks if rank in PAPER["q"]]
     if not known or not shared:
         return []
-    columns = [Column("places"), *(Column(f"r = {rank}", quoted=True) for rank in shared)]
+    columns = [Column("places"), *(Column(f"r = {rank}", digits=1, quoted=True) for rank in shared)]
     rows = [[place, *(PAPER[place][rank] for rank in shared)] for place in known]
     notes = ["GPT-3 175B on WikiSQL, accuracy in percent (Hu et al. 2021, table 6)."]
     return [Table("paper", "What the paper reports", columns, rows, notes)]
@@ -93,6 +99,11 @@ def _findings(
         sign = 1 if better(next(iter(cells.values()))) else -1
         best = max(here, key=lambda rank: sign * here[rank].mean)
         top = here[best]
+        some = cells[place, best]
+        said = f"{place}: best at rank {best} ({figure(top.mean, some)}"
+        if top.low is None:
+            found.append(f"{said}, a single seed).")
+            continue
         # The smallest rank whose interval reaches the best one's mean.
         enough = min(
             rank for rank, own in here.items()
@@ -100,8 +111,8 @@ def _findings(
         )  # fmt: skip
         size = mean_of(cells[place, enough], "parameters")
         found.append(
-            f"{place}: best at rank {best} ({top.mean:.4g}); the smallest rank that these seeds do "
-            f"not tell from it is {enough} ({here[enough].mean:.4g}, {size:,.0f} parameters)."
+            f"{said}); the smallest rank whose interval reaches that is {enough} "
+            f"({figure(here[enough].mean, some)}, {size:,.0f} parameters)."
         )
     return found
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lorakit.core.errors import RecipeError
+from lorakit.study.contrast import better, digits, figure, mean_of, metric, scored, seeds_of
 from lorakit.study.figures import Axis, Series, lines
 from lorakit.study.kinds import Record, Setting, Shown
-from lorakit.study.runs import Runs, better, mean_of, metric, scored
+from lorakit.study.runs import Runs
 from lorakit.study.table import Column, Table
 
 FULL = "full"
@@ -63,19 +64,26 @@ class Regret(Runs):
             )
             for way in ways
         }  # fmt: skip
+        tried = setting.option("rates")
+        edges = (min(tried), max(tried)) if len(tried) > 1 else ()
         columns = [
             Column("way"), Column("trained parameters", digits=0), Column("best learning rate"),
-            Column("over that of full", digits=1), Column(f"{unit} there"),
+            Column("over that of full", digits=1), Column(f"there: {unit}", digits=digits(records)),
         ]  # fmt: skip
         rows = [
             [
                 way, mean_of(cells[way, best[way]], "parameters"),
-                f"{best[way]:g}{' (edge)' * (best[way] in (rates[0], rates[-1]))}",
+                f"{best[way]:g}{' (edge)' * (best[way] in edges)}",
                 best[way] / best[FULL] if FULL in best else None, scores[way, best[way]],
             ]
             for way in ways
         ]  # fmt: skip
-        notes = ["edge: the best rate is the lowest or highest tried. Alpha is the recipe's."]
+        told = seeds_of(cells)
+        notes = [
+            f"{told[0].upper()}{told[1:]}. edge: the best rate is the lowest or highest tried, and "
+            "a better one may lie beyond. LoRA's alpha is the recipe's at every rank. The best "
+            "rate was chosen by the very rows that the score is of.",
+        ]
         table = Table("regret", "The best learning rate of each way", columns, rows, notes)
         none = float("nan")
         series = [
@@ -86,27 +94,49 @@ class Regret(Runs):
             )
             for way in ways
         ]  # fmt: skip
-        caption = "Score over the learning rate, with 95 % intervals over seeds."
-        picture = lines(
-            "regret", caption, (Axis("learning rate", log=True), rates), Axis(unit), series
+        caption = (
+            "Score over the learning rate, with 95 % intervals over seeds. What is far worse than "
+            "the best of each way runs out of the picture."
         )
-        return Shown(_findings(best, scores, sign), [table], [picture])
+        picture = lines(
+            "regret",
+            caption,
+            (Axis("learning rate", log=True), rates),
+            Axis(unit, span=_span(best, scores, rates)),
+            series,
+        )
+        return Shown(_findings(best, scores, records), [table], [picture])
 
 
-def _findings(best: Mapping[str, float], scores: Mapping[Any, Any], sign: int) -> list[str]:
+def _span(
+    best: Mapping[str, float], scores: Mapping[Any, Any], rates: Sequence[float]
+) -> tuple[float, float] | None:
+    """The scores at each way's best rate and the rates beside it, with some room."""
+    near = [
+        scores[way, rate].mean
+        for way, top in best.items()
+        for rate in rates[max(0, rates.index(top) - 1) : rates.index(top) + 2]
+        if (way, rate) in scores
+    ]
+    low, high = min(near), max(near)
+    room = 0.25 * (high - low)
+    return (low - room, high + room) if room else None
+
+
+def _findings(
+    best: Mapping[str, float], scores: Mapping[Any, Any], records: Sequence[Record]
+) -> list[str]:
     ranks = [way for way in best if way != FULL]
     if FULL not in best or not ranks:
         return []
-    ratios = ", ".join(f"{best[way] / best[FULL]:g} ({way})" for way in ranks)
-    full = scores[FULL, best[FULL]]
-    reach = [way for way in ranks if sign * (scores[way, best[way]].mean - full.mean) >= 0]
-    said = [f"The best learning rate over that of full fine-tuning: {ratios}."]
+    sign = 1 if better(records) else -1
+    ratios = ", ".join(f"{best[way] / best[FULL]:.3g} ({way})" for way in ranks)
+    mean = {way: scores[way, rate].mean for way, rate in best.items()}
+    told = {way: f"{way} ({figure(mean[way], records)})" for way in best}
+    reach = [told[way] for way in ranks if sign * (mean[way] - mean[FULL]) >= 0]
+    said = f"The best learning rate over that of full fine-tuning: {ratios}."
     if reach:
-        said.append(f"LoRA at its best rate reaches full fine-tuning with {', '.join(reach)}.")
-    else:
-        near = max(ranks, key=lambda way: sign * scores[way, best[way]].mean)
-        said.append(
-            f"No rank reaches full fine-tuning ({full.mean:.4g}); the nearest is {near} "
-            f"({scores[near, best[near]].mean:.4g})."
-        )
-    return said
+        return [said, f"In the mean, each at its best rate, {told[FULL]} is reached by "
+                f"{', '.join(reach)}."]  # fmt: skip
+    near = max(ranks, key=lambda way: sign * mean[way])
+    return [said, f"No rank reaches {told[FULL]}, each at its best rate; nearest is {told[near]}."]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,17 +10,14 @@ from torch import nn
 
 from lorakit.core.errors import LorakitError, RecipeError
 from lorakit.models.load import empty_model
-from lorakit.study.kinds import Cell, Figures, Record, Setting
+from lorakit.study.contrast import SEED, varied
+from lorakit.study.kinds import Cell, Figures, Setting
 from lorakit.study.ledger import key_of
 from lorakit.study.measure import drop_adapter, once, score_name, worth
-from lorakit.study.statistics import Interval, interval
 from lorakit.study.train import KEPT, Trained, train_cells
 from lorakit.tasks import make_task
 from lorakit.tasks.data import read_data
 from lorakit.train.recipe import Recipe
-
-SEED = "seed"
-SHARES = ("eval_accuracy", "eval_matthews", "eval_pearson", "eval_f1", "eval_spearman")
 
 
 class Runs:
@@ -93,50 +89,9 @@ def recipe_of(setting: Setting) -> Recipe:
     return setting.recipe
 
 
-def structure_of(setting: Setting) -> nn.Module:
+def structure_of(recipe: Recipe) -> nn.Module:
     """The recipe's base without weights, with the head that its data ask for."""
-    recipe = recipe_of(setting)
     task = make_task(recipe.task, recipe.data)
     if task.kind == "classes":
         read_data(recipe.data, task, recipe.train.seed)
     return empty_model(recipe.model, task.kind, task.labels())
-
-
-def varied(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings without the seed."""
-    return {name: value for name, value in settings.items() if name != SEED}
-
-
-def by_setting(records: Sequence[Record]) -> dict[str, list[Record]]:
-    """The seeds of each setting, by its key, in order."""
-    found: dict[str, list[Record]] = {}
-    for own in records:
-        found.setdefault(key_of(varied(own.settings)), []).append(own)
-    return found
-
-
-def scored(records: Sequence[Record]) -> Interval:
-    """The mean score over seeds with its interval; shares times 100."""
-    return interval([score(own) for own in records])
-
-
-def score(record: Record) -> float:
-    """The score as tables have it."""
-    return record.figures["score"] * (100 if record.figures["metric"] in SHARES else 1)
-
-
-def better(records: Sequence[Record]) -> bool:
-    """Whether more of the score is better."""
-    return bool(records[0].figures["more_is_better"])
-
-
-def metric(records: Sequence[Record]) -> str:
-    """The score's name for headings and axes, with its unit."""
-    name = str(records[0].figures["metric"])
-    words = {"eval_loss": "evaluation loss (nats per token)", "eval_accuracy": "accuracy (%)"}
-    return words.get(name, name.removeprefix("eval_") + (" (%)" if name in SHARES else ""))
-
-
-def mean_of(records: Sequence[Record], name: str) -> float:
-    """The mean of a figure over seeds."""
-    return statistics.fmean(own.figures[name] for own in records)

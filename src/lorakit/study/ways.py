@@ -8,17 +8,20 @@ from typing import Any
 
 from lorakit.core.errors import RecipeError, did_you_mean
 from lorakit.core.merge import merge
+from lorakit.methods.bottleneck import Houlsby, Pfeiffer
 from lorakit.methods.inject import inject
 from lorakit.methods.lora import LoRA
+from lorakit.methods.prefix import PrefixTuning
 from lorakit.models.plan import plan
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a method goes, and its size."""
+    """Where LoRA goes and its rank, and the `width` of bottlenecks; a prefix has as many tokens."""
 
     targets: Sequence[str]
     rank: int
+    width: int = 16
 
 
 def bare(model: Any, place: Place) -> None:
@@ -37,9 +40,31 @@ def merged(model: Any, place: Place) -> None:
     merge(model, "default")
 
 
+def adapter_l(model: Any, place: Place) -> None:
+    """A bottleneck behind the feed-forward part of each block (Lin et al. 2020)."""
+    words, width = Pfeiffer.words(place.width)
+    inject(model, plan(model, targets=list(words), rank=width), method=Pfeiffer())
+
+
+def adapter_h(model: Any, place: Place) -> None:
+    """Bottlenecks of half the width behind attention and feed-forward (Houlsby et al. 2019).
+
+    So both have as many parameters, as in table 1 of the paper.
+    """
+    words, width = Houlsby.words(max(1, place.width // 2))
+    inject(model, plan(model, targets=list(words), rank=width), method=Houlsby())
+
+
+def prefix(model: Any, place: Place) -> None:
+    """Keys and values before those of each attention (Li & Liang 2021)."""
+    words, tokens = PrefixTuning.words(place.width)
+    inject(model, plan(model, targets=list(words), rank=tokens), method=PrefixTuning())
+
+
 BASE = "base"
 WAYS: dict[str, Callable[[Any, Place], None]] = {
     BASE: bare, "base again": bare, "merged": merged, "unmerged": unmerged,
+    "adapter L": adapter_l, "adapter H": adapter_h, "prefix": prefix,
 }  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from lorakit.train.forecast import (
     largest_batch,
     step_seconds,
 )
+from lorakit.train.options import LOW_RANK
 from lorakit.train.recipe import make_recipe, set_field
 from lorakit.train.setup import steps_of
 
@@ -156,6 +157,8 @@ def outlook(question: Question, asked: Asked) -> Outlook:
             made.seconds = step_seconds(found.adapted, speed, seen.batch.passes)
     rows = asked.rows or seen.rows
     known = recipe.train.steps is not None or rows is not None
+    if recipe.method not in LOW_RANK:  # what is known is known of low ranks
+        return made
     made.advice = advise(
         question.structure(), found.plan, parameters=found.cost.parameters,
         tokens=_tokens(asked, seen), steps=steps_of(recipe, rows or 1) if known else None,
