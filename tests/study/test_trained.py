@@ -9,8 +9,10 @@ import pytest
 from made import setting_of
 
 from lorakit.core.errors import RecipeError, ResumeError
+from lorakit.demo.recipe import demo_recipe
 from lorakit.study import STUDIES, train
 from lorakit.study.grid import CELLS, run_study
+from lorakit.study.kinds import Setting
 from lorakit.train.recipe import make_recipe, set_field
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:torch.*")
@@ -27,7 +29,7 @@ CASES = {
                   {"targets": [["q"], ["q", "v"], ["mlp"]]}, None, 1),
     "budget": ({"ranks": [2], "by": ["uniform", "weight"]},
                {"by": ["uniform", "weight", "gradient"]}, None, 1),
-    "regret": ({"ranks": [1], "rates": [1e-3], "seeds": [0, 1]}, {"rates": [1e-3, 1e-2]},
+    "regret": ({"ranks": [1], "rates": [1e-3], "seeds": [0]}, {"rates": [1e-3, 1e-2]},
                None, 2),
 }  # fmt: skip
 
@@ -63,7 +65,8 @@ def test_a_study_from_end_to_end(name, short, tmp_path, trained):
     setting = setting_of(name, out, short, **options)
     done = run_study(study, setting)
     assert done.failed == []
-    assert len(done.records) == 2 * len({study.group(cell) for cell in study.cells(setting)})
+    seeds = len(setting.option("seeds"))
+    assert len(done.records) == seeds * len({study.group(cell) for cell in study.cells(setting)})
     for own in done.records:
         assert own.figures["score"] == own.figures["eval_loss"] > 0
         assert own.figures["parameters"] > 0
@@ -89,12 +92,12 @@ def test_a_study_from_end_to_end(name, short, tmp_path, trained):
 
     grown = run_study(study, replace(setting, options={**setting.options, **more}))
     assert (out / CELLS).read_text().splitlines()[: len(lines)] == lines
-    assert len(grown.records) == len(lines) + 2 * settings
+    assert len(grown.records) == len(lines) + seeds * settings
     assert grown.failed == []
     if name in ("methods", "rank"):
         trained.clear()
-        seeds = run_study(study, replace(setting, options={**setting.options, "seeds": [0, 1, 5]}))
-        assert sum(trained) == len(seeds.records) / 3  # the new seed alone, and no search
+        wider = run_study(study, replace(setting, options={**setting.options, "seeds": [0, 1, 5]}))
+        assert sum(trained) == len(wider.records) / 3  # the new seed alone, and no search
     refused = (
         replace(setting, options={**setting.options, **other}) if other
         else replace(setting, recipe=with_fields(short, train__weight_decay=0.5))
@@ -145,6 +148,15 @@ def test_mistakes_are_told_before_anything_is_written(name, options, words, shor
     with pytest.raises(RecipeError, match=words):
         run_study(STUDIES[name], setting_of(name, tmp_path / "out", short, **options))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("quick", [True, False])
+@pytest.mark.parametrize("name", CASES)
+def test_its_own_options_fit_the_base_that_comes_along(name, quick, tmp_path):
+    recipe = demo_recipe(tmp_path / "rows", str(tmp_path / "run"))
+    study = STUDIES[name]
+    options = study.options(quick=quick)
+    assert len(study.cells(Setting(recipe.model, tmp_path / "out", options, recipe=recipe))) >= 4
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -48,13 +48,14 @@ class Placement(Runs):
     def options(self, *, quick: bool) -> dict[str, Any]:
         """`targets` are lists of places adapted together; `rank` is that of the first of them.
 
-        All others get as many parameters as that, in ranks as equal as they can be.
+        All others get as many parameters as that, in ranks as equal as they can be. At the paper's
+        rank of 8 one rank of all linear layers would take more than the query has.
         """
         few = [["q"], ["q", "v"], ["mlp"]]
         more = [["q"], ["k"], ["v"], ["o"], ["q", "k"], ["q", "v"], ["q", "k", "v", "o"], ["mlp"],
                 ["all-linear"]]  # fmt: skip
         return {
-            "targets": few if quick else more, "rank": 8, "seeds": [0, 1] if quick else [0, 1, 2],
+            "targets": few if quick else more, "rank": 16, "seeds": [0, 1] if quick else [0, 1, 2],
         }  # fmt: skip
 
     def settings(self, setting: Setting) -> list[dict[str, Any]]:
