@@ -76,6 +76,9 @@ def combine(
     if not 0 < density <= 1:
         raise PlanError(f"density is {density!r}; expected a share above 0 and up to 1.")
     states = [packed(read_adapter(adapter)) for adapter in adapters]
+    for own in states:
+        if own.parameters:  # whole modules, norms and biases do add up
+            own.check_factored("combine")
     shares = [1.0] * len(states) if weights is None else [float(weight) for weight in weights]
     if not states or len(shares) != len(states):
         raise PlanError(f"{len(states)} adapters and {len(shares)} weights; give one for each.")

@@ -102,7 +102,8 @@ def diff(first: str | os.PathLike, second: str | os.PathLike) -> Difference:
 
 
 def _names(state: AdapterState) -> set[str]:
-    return {*state.low_rank, *state.extras, *(f"{path}.bias" for path in state.biases)}
+    whole = (*state.low_rank, *state.extras, *state.parameters)
+    return {*whole, *(f"{path}.bias" for path in state.biases)}
 
 
 def _changed(one: AdapterState, two: AdapterState) -> list[str]:

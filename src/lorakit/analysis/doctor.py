@@ -72,7 +72,8 @@ def doctor(adapter: str | os.PathLike, model: nn.Module | None = None) -> Diagno
         except LorakitError as error:
             fits = False
             problems.append(str(error))
-    tools = {tool: reasons(state) for tool, reasons in _TOOLS.items()}
+    alone = [f"it has no {state.method} in this form"] if state.parameters else []
+    tools = {tool: alone or reasons(state) for tool, reasons in _TOOLS.items()}
     return Diagnosis(os.fspath(adapter), state.origin["format"], fits, problems, tools)
 
 

@@ -56,6 +56,7 @@ class Inspection:
     assumed: str = ""
     dead: list[str] = field(default_factory=list)
     told: dict[str, str] = field(default_factory=dict)
+    added: list[str] = field(default_factory=list)  # what methods that are not low-rank act on
 
     def as_dict(self) -> dict[str, Any]:
         """The inspection as JSON, without the long parts of base and run."""
@@ -71,9 +72,14 @@ class Inspection:
         lines = [
             f"{self.name}{kind}: {self.method}, {self.parameters:,} parameters, "
             f"{self.bytes / 1e6:.2f} MB",
-            f"  layers  {len(self.layers)}, rank {_span(ranks)}, scale {_span(scales)}"
-            + (" (rsLoRA)" if self.rslora else ""),
         ]
+        if self.layers:
+            lines.append(
+                f"  layers  {len(self.layers)}, rank {_span(ranks)}, scale {_span(scales)}"
+                + (" (rsLoRA)" if self.rslora else "")
+            )
+        if self.added:
+            lines.append(f"  acts on {shortlist(self.added)}")
         if self.base.get("name"):
             lines.append(f"  base    {self.base['name']}")
         if self.extras:
@@ -150,6 +156,7 @@ def _inspection(name: str, state: AdapterState) -> Inspection:
         assumed="alpha 1, which the file does not say" * _guessed(state),
         dead=[layer.path for layer in layers if layer.norm == 0],
         told=_told(state.origin.get("metadata", {})),
+        added=list(state.parameters),
     )
 
 

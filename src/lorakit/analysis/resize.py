@@ -44,6 +44,7 @@ def resize(
     """
     check_size(rank, energy, params)
     state = packed(read_adapter(adapter))
+    state.check_factored("resize")
     check_linear([state])
     spectra = {
         path: Spectrum.of(low.A.double() * state.scale(low), low.B)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lorakit.core.errors import AdapterFileError, shortlist
+from lorakit.core.errors import AdapterFileError, UnsupportedError, shortlist
 from lorakit.core.registry import require_registry, root_of
 from lorakit.core.sharded import gathered
 from lorakit.core.site import site_of
@@ -88,6 +88,14 @@ class AdapterState:
         for path, values in (*self.extras.items(), *self.parameters.items()):
             found.update({f"{path} {name}": value for name, value in values.items()})
         return found
+
+    def check_factored(self, what: str) -> None:
+        """Raise `UnsupportedError` unless the adapter is made of low-rank changes to `what`."""
+        if self.parameters or not self.low_rank:
+            raise UnsupportedError(
+                f"There is no low-rank change in this adapter to {what}: it is of the method "
+                f"{self.method!r}. Name an adapter of LoRA or one of its variants."
+            )
 
     def own(self) -> list[Tensor]:
         """The tensors that are trained: without the frozen factors that layers share."""
