@@ -19,7 +19,9 @@ from lorakit.methods.lora_plus import parameter_groups
 from lorakit.models.load import load_base
 from lorakit.train import AdapterTrainer, checkpoint
 from lorakit.train import run as run_module
+from lorakit.train.identity import hash_data
 from lorakit.train.lock import owned
+from lorakit.train.recipe import make_recipe
 from lorakit.train.record import read_events
 from lorakit.train.run import run
 from lorakit.train.setup import arguments
@@ -444,3 +446,10 @@ def test_a_start_of_the_recipe_is_trained_and_resumed(init, recipe_for, tmp_path
 def test_loftq_wants_a_quantised_base(recipe_for):
     with pytest.raises(LorakitError, match=r"train\.quantise"):
         recipe_for(lora__init="loftq")
+
+
+def test_evaluation_rows_that_were_found_beside_the_others_are_part_of_the_run(tmp_path):
+    for name in ("train", "validation"):
+        (tmp_path / f"{name}.jsonl").write_text('{"text": "a"}\n')
+    raw = {"model": "x", "task": "text", "data": {"train": str(tmp_path)}, "output": "x"}
+    assert hash_data(make_recipe(raw)).keys() == {"train", "eval"}

@@ -13,7 +13,7 @@ from lorakit.core.errors import ResumeError, shortlist
 from lorakit.core.fingerprint import difference, fingerprint
 from lorakit.core.folder import write_whole
 from lorakit.formats.manifest import versions
-from lorakit.tasks.data import split_files
+from lorakit.tasks.data import eval_place, split_files
 from lorakit.train.recipe import Recipe, fields, with_method
 
 FILE = "run.json"
@@ -23,7 +23,7 @@ FREE = ("output", "sweep", "train.keep")
 
 def hash_data(recipe: Recipe) -> dict[str, dict[str, str]]:
     """The sha256 of every data file, by split and name."""
-    places = {"train": recipe.data.train, "eval": recipe.data.eval}
+    places = {"train": recipe.data.train, "eval": eval_place(recipe.data)}
     return {
         split: {file.name: _hash(file) for file in split_files(recipe.data, place, split)}
         for split, place in places.items()
