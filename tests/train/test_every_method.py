@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import get_args
 
 import pytest
-from test_run import adapter_bytes, stop_after
+from test_run import run_and_resume
 
 from lorakit.core.errors import RecipeError
 from lorakit.eval.generate import ask
@@ -41,18 +41,10 @@ CELLS += [(name, "completion") for name in ON_LLAMA]
 def test_it_learns_resumes_to_the_same_bits_and_answers(
     name, task, recipe_for, tmp_path, monkeypatch
 ):
-    given = changes(name, task)
-    whole = run(recipe_for(output=str(tmp_path / "whole"), **given), quiet=True)
+    whole = run_and_resume(recipe_for, tmp_path, monkeypatch, **changes(name, task))
     losses = [e["loss"] for e in read_events(whole.folder / "events.jsonl") if "loss" in e]
     if task == "completion":  # labels that are drawn unevenly say little in twelve steps
         assert sum(losses[-3:]) < sum(losses[:3])
-    recipe = recipe_for(**given)
-    with monkeypatch.context() as patch:
-        crash = stop_after(patch, 7)
-        with pytest.raises(crash):
-            run(recipe, quiet=True)
-    resumed = run(recipe, resume=True, quiet=True)
-    assert adapter_bytes(resumed.folder) == adapter_bytes(whole.folder)
     session = open_session([str(whole.folder)])
     if task == "classification":
         assert predict(session, [("a warm room", None)])[0]["answers"]

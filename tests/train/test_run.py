@@ -50,6 +50,19 @@ def stop_after(monkeypatch, step: int):
     return Crash
 
 
+def run_and_resume(recipe_for, folder, monkeypatch, **changes):
+    """A whole run, which its twin that died at step 7 and went on equals to the bit."""
+    whole = run(recipe_for(output=str(folder / "whole"), **changes), quiet=True)
+    recipe = recipe_for(**changes)
+    with monkeypatch.context() as patch:
+        crash = stop_after(patch, 7)
+        with pytest.raises(crash):
+            run(recipe, quiet=True)
+    resumed = run(recipe, resume=True, quiet=True)
+    assert adapter_bytes(resumed.folder) == adapter_bytes(whole.folder)
+    return whole
+
+
 TASKS = [
     ("completion", "llama", "eval_token_accuracy", {}),
     (
@@ -147,16 +160,9 @@ def test_a_run_that_died_resumes_to_the_same_bits(death, recipe_for, tmp_path, m
 def test_every_method_learns_and_resumes_to_the_same_bits(
     changes, recipe_for, tmp_path, monkeypatch
 ):
-    whole = run(recipe_for(output=str(tmp_path / "whole"), **changes), quiet=True)
+    whole = run_and_resume(recipe_for, tmp_path, monkeypatch, **changes)
     losses = [e["loss"] for e in read_events(whole.folder / "events.jsonl") if "loss" in e]
     assert sum(losses[-3:]) < sum(losses[:3])
-    recipe = recipe_for(**changes)
-    with monkeypatch.context() as patch:
-        crash = stop_after(patch, 7)
-        with pytest.raises(crash):
-            run(recipe, quiet=True)
-    resumed = run(recipe, resume=True, quiet=True)
-    assert adapter_bytes(resumed.folder) == adapter_bytes(whole.folder)
 
 
 def test_lora_plus_parts_the_learning_rates(bases):

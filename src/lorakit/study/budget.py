@@ -125,16 +125,7 @@ class Budget(Runs):
             sections=0,
         )
         scores = {key: scored(own) for key, own in cells.items()}
-        none = float("nan")
-        series = [
-            Series(
-                way, [own.mean if own else none for own in here],
-                [own.low if own else none for own in here],
-                [own.high if own else none for own in here],
-            )
-            for way in ways
-            for here in [[scores.get((params, way)) for params in budgets]]
-        ]  # fmt: skip
+        series = [Series.of(way, [scores.get((params, way)) for params in budgets]) for way in ways]
         caption = "Score by budget and way to deal it out, with 95 % intervals over seeds."
         names = [f"{params:,}" for params in budgets]
         pictures = [

@@ -6,6 +6,7 @@ marker or a hatch of its own as well, so that a print in grey can be read.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from lorakit.study.statistics import Interval
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
@@ -48,6 +51,15 @@ class Series:
     values: Sequence[float]
     low: Sequence[float | None] | None = None
     high: Sequence[float | None] | None = None
+
+    @classmethod
+    def of(cls, name: str, found: Sequence[Interval | None]) -> Series:
+        """A series of means with their intervals; nothing is drawn where there is none."""
+        return cls(
+            name, [own.mean if own else math.nan for own in found],
+            [own.low if own else None for own in found],
+            [own.high if own else None for own in found],
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

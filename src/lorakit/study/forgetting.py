@@ -200,16 +200,8 @@ def _curves(
     cells: dict[tuple[str, float], list[Record]], ways: Sequence[str], strengths: Sequence[float],
     figure: str, label: str,
 ) -> Picture:  # fmt: skip
-    series = []
-    for way in ways:
-        here = [_mean(cells[way, s], figure) if (way, s) in cells else None for s in strengths]
-        series.append(
-            Series(
-                way, [own.mean if own else float("nan") for own in here],
-                [own.low if own else None for own in here],
-                [own.high if own else None for own in here],
-            )
-        )  # fmt: skip
+    means = {key: _mean(own, figure) for key, own in cells.items()}
+    series = [Series.of(way, [means.get((way, s)) for s in strengths]) for way in ways]
     caption = (
         f"{label[0].upper()}{label[1:]}, by the adapter's strength, 95 % intervals over seeds."
     )

@@ -104,8 +104,7 @@ class Placement(Runs):
             f"Best at equal parameters: {order[0]} ({figure(scores[order[0]].mean, best)}), worst: "
             f"{order[-1]} ({figure(scores[order[-1]].mean, best)})."
         )
-        ends = [Series("score", [scores[n].mean for n in cells], [scores[n].low for n in cells],
-                       [scores[n].high for n in cells])]  # fmt: skip
+        ends = [Series.of("score", [scores[name] for name in cells])]
         caption = "Score by place at equal parameters, with 95 % intervals over seeds."
         picture = dots("placement", caption, list(cells), Axis(unit), ends)
         return Shown([finding] if len(cells) > 1 else [], [table], [picture])

@@ -120,16 +120,6 @@ def _findings(
 def _curves(
     scores: dict[tuple[str, int], Any], places: Sequence[str], ranks: Sequence[int], unit: str
 ) -> Any:
-    none = float("nan")
-    series = []
-    for place in places:
-        here = [scores.get((place, rank)) for rank in ranks]
-        series.append(
-            Series(
-                place, [own.mean if own else none for own in here],
-                [own.low if own else none for own in here],
-                [own.high if own else none for own in here],
-            )
-        )  # fmt: skip
+    series = [Series.of(place, [scores.get((place, rank)) for rank in ranks]) for place in places]
     caption = f"{unit[0].upper()}{unit[1:]} over the rank, with 95 % intervals over seeds."
     return lines("rank", caption, (Axis("rank", log=True), ranks), Axis(unit), series)

@@ -85,15 +85,7 @@ class Regret(Runs):
             "rate was chosen by the very rows that the score is of.",
         ]
         table = Table("regret", "The best learning rate of each way", columns, rows, notes)
-        none = float("nan")
-        series = [
-            Series(
-                way, [scores[way, r].mean if (way, r) in scores else none for r in rates],
-                [scores[way, r].low if (way, r) in scores else none for r in rates],
-                [scores[way, r].high if (way, r) in scores else none for r in rates],
-            )
-            for way in ways
-        ]  # fmt: skip
+        series = [Series.of(way, [scores.get((way, rate)) for rate in rates]) for way in ways]
         caption = (
             "Score over the learning rate, with 95 % intervals over seeds. What is far worse than "
             "the best of each way runs out of the picture."
