@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 import lorakit as lk
 from lorakit.analysis.cost import cost
@@ -53,6 +54,15 @@ def test_every_study_says_what_it_asks(name):
 def test_options_that_cannot_be_meant_are_refused(given, words):
     with pytest.raises(RecipeError, match=words):
         chosen_options(Latency(), given, quick=False)
+
+
+def test_rates_as_yaml_reads_them():
+    given = {"low": yaml.safe_load("1e-4"), "rungs": yaml.safe_load("[5e-1, 1]")}
+    assert given["low"] == "1e-4", "a power of ten without a point is text to YAML 1.1"
+    chosen = chosen_options(STUDIES["methods"], given, quick=False)
+    assert (chosen["low"], chosen["rungs"]) == (1e-4, [0.5, 1])
+    with pytest.raises(RecipeError, match=r"study.low is 'small'"):
+        chosen_options(STUDIES["methods"], {"low": "small"}, quick=False)
 
 
 # Latency

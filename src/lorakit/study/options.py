@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -20,11 +21,12 @@ def chosen_options(study: Study, given: Mapping[str, Any], *, quick: bool) -> di
                 f"{PREFIX}{name} is no option of {study.name}: {', '.join(options)}."
                 f"{did_you_mean(name, options)}"
             )
-        if not _fits(value, options[name]):
+        read = _read(value, options[name])
+        if not _fits(read, options[name]):
             raise RecipeError(
                 f"{PREFIX}{name} is {value!r}; expected something like {options[name]!r}."
             )
-        options[name] = value
+        options[name] = read
     return options
 
 
@@ -35,6 +37,16 @@ def one_of(setting: Setting, name: str, known: Collection[str]) -> str:
         raise RecipeError(
             f"{PREFIX}{name} is {value!r}; expected {', '.join(known)}.{did_you_mean(value, known)}"
         )
+    return value
+
+
+def _read(value: Any, default: Any) -> Any:
+    """The value, with numbers such as 1e-4 read that YAML takes for text for want of a point."""
+    if isinstance(value, list) and isinstance(default, list) and default:
+        return [_read(own, default[0]) for own in value]
+    if isinstance(value, str) and isinstance(default, float):
+        with contextlib.suppress(ValueError):
+            return float(value)
     return value
 
 
