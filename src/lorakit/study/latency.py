@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import time
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,9 +45,10 @@ class Latency:
     )
 
     def options(self, *, quick: bool) -> dict[str, Any]:
-        """Shapes are (batch, length), `threads` the CPU's; `width` is that of other adapters.
+        """Shapes are (batch, length), `threads` the CPU's, `width` that of other adapters.
 
-        Adapter H has half of it at twice as many places; a prefix has as many tokens.
+        Adapter H has half of it at twice as many places; a prefix has as many tokens. Batches of
+        few tokens take three times as many `rounds`.
         """
         return {
             "shapes": [[8, 128], [1, 64]] if quick else [list(shape) for shape in PAPER],
@@ -108,7 +109,7 @@ class Latency:
             passes = _passes(models[BASE].eval(), ids)
             timings = interleave(
                 {name: _steps(model.eval(), ids, passes) for name, model in models.items()},
-                setting.option("rounds"), device=device,
+                _rounds(setting.option("rounds"), shape), device=device,
             )  # fmt: skip
         del models, base
         gc.collect()
@@ -137,10 +138,11 @@ class Latency:
             columns, rows = columns[:-1], [row[:-1] for row in rows]
         told = {own.how for row in rows for own in row if isinstance(own, Interval)}
         notes = [
-            f"Medians of {setting.option('rounds')} rounds in which all ways take turns; times are "
-            "the process's own, which a busy machine does not stretch, and ratios are taken within "
-            f"a round. Intervals: {'; '.join(sorted(told))}. LoRA has rank "
-            f"{setting.option('rank')} on {', '.join(setting.option('targets'))}; the bottlenecks "
+            f"Medians of {_told(len(own.figures['seconds']) for own in records)} rounds in which "
+            "all ways take turns; times are the process's own, which a busy machine does not "
+            "stretch, and ratios are taken within a round. Intervals: "
+            f"{'; '.join(sorted(told))}. LoRA has rank {setting.option('rank')} on "
+            f"{', '.join(setting.option('targets'))}; the bottlenecks "
             f"of adapter L have width {setting.option('width')}, the twice as many of adapter H "
             "half of it.",
         ]
@@ -170,6 +172,15 @@ def _passes(model: Any, ids: torch.Tensor) -> int:
     began = time.perf_counter()
     step()
     return max(1, round(0.1 / max(time.perf_counter() - began, 1e-4)))
+
+
+def _rounds(least: int, shape: Shape) -> int:
+    """Three times as many rounds for a batch of few tokens: they are short, and noisier."""
+    return 3 * least if shape.rows * shape.length <= 1024 else least
+
+
+def _told(counts: Iterable[int]) -> str:
+    return " or ".join(map(str, sorted(set(counts))))
 
 
 @contextmanager
