@@ -118,7 +118,8 @@ def test_latency_pairs_every_way_with_the_base(base, tmp_path):
     assert [own.settings["way"] for own in done.records] == ways
     for own in done.records:
         assert {name: len(values) for name, values in own.figures.items()} == dict.fromkeys(
-            ("seconds", "wall", "base_seconds", "base_wall"), 9  # trebled: few tokens
+            ("seconds", "wall", "base_seconds", "base_wall"),
+            9,  # trebled: few tokens
         )
         assert min(own.figures["seconds"]) > 0
         assert own.figures["base_seconds"] == done.records[0].figures["seconds"]

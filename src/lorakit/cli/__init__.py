@@ -30,6 +30,7 @@ VERBS = (
     "merge",
     "plan",
     "predict",
+    "preview",
     "resize",
     "study",
     "train",
