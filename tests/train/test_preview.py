@@ -72,5 +72,5 @@ def test_the_task_is_seen_in_the_rows(tmp_path, row, first):
 
 def test_data_that_cannot_be_read_is_an_error(tmp_path):
     (tmp_path / "rows.jsonl").write_text("{")
-    with pytest.raises(DataError, match="rows.jsonl"):
+    with pytest.raises(DataError, match=r"rows\.jsonl"):
         tasks_for(DataOptions(train=str(tmp_path / "rows.jsonl")))

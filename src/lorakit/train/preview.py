@@ -87,9 +87,10 @@ def preview(recipe: Recipe, *, count: int = 3) -> Preview:
     lengths = [_length(own) for own in features]
     learned = sum(_learned(own) for own in features)
     shown = tuple(_rendered(own, tokenizer, task) for own in features[:count])
+    median = int(statistics.median(lengths))
     return Preview(
-        len(checked.train), len(checked.eval), shown, len(features), int(statistics.median(lengths)),
-        max(lengths), learned / max(1, sum(lengths)), task.cut,
+        len(checked.train), len(checked.eval), shown, len(features), median, max(lengths),
+        learned / max(1, sum(lengths)), task.cut,
         longest_row(task, tokenizer, config, recipe.data),
     )  # fmt: skip
 

@@ -15,12 +15,14 @@ WEIGHTS = (".safetensors", ".bin")
 CONFIG_BYTES = 1_000_000
 # Files beside models and runs that look like data and are none.
 OURS = frozenset(
-    "config.json tokenizer.json tokenizer_config.json generation_config.json vocab.json "
-    "special_tokens_map.json adapter_config.json added_tokens.json lorakit.json run.json "
-    "metrics.json events.jsonl sweep.json study.json cells.jsonl vocab.txt merges.txt log.txt "
-    "preprocessor_config.json model.safetensors.index.json package.json requirements.txt "
-    "chat_template.json".split()
-)
+    (
+        "config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json",
+        "vocab.json", "special_tokens_map.json", "adapter_config.json", "added_tokens.json",
+        "lorakit.json", "run.json", "metrics.json", "events.jsonl", "sweep.json", "study.json",
+        "cells.jsonl", "vocab.txt", "merges.txt", "log.txt", "preprocessor_config.json",
+        "model.safetensors.index.json", "package.json", "requirements.txt", "chat_template.json",
+    )
+)  # fmt: skip
 SKIP = frozenset(("checkpoints", "node_modules", "__pycache__", "site-packages"))
 
 

@@ -1,0 +1,115 @@
+"""A model's blocks as a table of buttons: which layers are adapted, and with which rank."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from markupsafe import Markup
+from torch import nn
+
+from lorakit.models.roles import linear_paths, roles_of
+
+BLOCK = re.compile(r"(?:^|\.)(\d+)\.")
+MOST = 200  # rows that are drawn: a page of thousands of buttons helps nobody
+# A click on a cell, a row's or a column's head tells the page which it was.
+ON_LOAD = """
+element.addEventListener('click', (event) => {
+  const button = event.target.closest('button[data-cells]');
+  if (button) trigger('click', {cells: button.dataset.cells.split(' ')});
+});
+"""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Layers by block and place within it: `cells[row, column]` is a path."""
+
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    cells: Mapping[tuple[str, str], str]
+
+    def paths(self, *, row: str | None = None, column: str | None = None) -> list[str]:
+        """The layers of a row, of a column, or all."""
+        return [
+            path
+            for (own_row, own_column), path in self.cells.items()
+            if row in (None, own_row) and column in (None, own_column)
+        ]
+
+
+def grid_of(model: nn.Module) -> Grid:
+    """Every linear layer of a model but its head; what is in no block stands in its own row."""
+    named = {path: role for role, paths in roles_of(model).items() for path in paths}
+    cells: dict[tuple[str, str], str] = {}
+    for path in linear_paths(model):
+        found = list(BLOCK.finditer(path))
+        row = _row(path, found)
+        place = path[found[-1].end() :] if found else path
+        column = named.get(path, place.rpartition(".")[2])
+        while (row, column) in cells:  # two of the same role in one block
+            column = place if column != place else f"{column}'"
+        cells[row, column] = path
+    rows = tuple(dict.fromkeys(row for row, _ in cells))
+    columns = tuple(dict.fromkeys(column for _, column in cells))
+    return Grid(rows, columns, cells)
+
+
+def _row(path: str, found: list[re.Match[str]]) -> str:
+    """The block's number; before it its part's name where several parts count their own."""
+    if not found:
+        return "other"
+    numbers = ".".join(own.group(1) for own in found)
+    part = "decoder " if path.startswith("decoder.") else ""
+    return part + numbers
+
+
+def toggled(chosen: Mapping[str, int], clicked: list[str], rank: int) -> dict[str, int]:
+    """The plan after a click: cells that all have this rank go out, else all get it."""
+    if all(chosen.get(path) == rank for path in clicked):
+        return {path: own for path, own in chosen.items() if path not in clicked}
+    return {**chosen, **dict.fromkeys(clicked, rank)}
+
+
+def draw(grid: Grid, chosen: Mapping[str, int]) -> Markup:
+    """The table; a cell's colour deepens with its rank, which is written on it."""
+    top = max(chosen.values(), default=1)
+    head = Markup("").join(
+        Markup('<th scope="col">{}</th>').format(
+            _button(grid.paths(column=column), column, f"all {column}")
+        )
+        for column in grid.columns
+    )
+    body = Markup("").join(
+        Markup('<tr><th scope="row">{}</th>{}</tr>').format(
+            _button(grid.paths(row=row), row, f"all of block {row}"),
+            Markup("").join(_cell(grid, row, column, chosen, top) for column in grid.columns),
+        )
+        for row in grid.rows[:MOST]
+    )
+    more = len(grid.rows) - MOST
+    told = Markup("<p>and {} more blocks</p>").format(more) if more > 0 else ""
+    return Markup(
+        '<div class="blocks" role="group" aria-label="Layers that are adapted, by block">'
+        "<table><thead><tr><td></td>{}</tr></thead><tbody>{}</tbody></table>{}</div>"
+    ).format(head, body, told)
+
+
+def _cell(grid: Grid, row: str, column: str, chosen: Mapping[str, int], top: int) -> Markup:
+    path = grid.cells.get((row, column))
+    if path is None:
+        return Markup("<td></td>")
+    rank = chosen.get(path, 0)
+    label = f"{path}, {f'rank {rank}' if rank else 'not adapted'}"
+    deep = round(25 + 75 * rank / top) if rank else 0
+    return Markup(
+        '<td><button type="button" data-cells="{}" aria-pressed="{}" aria-label="{}" title="{}" '
+        'style="--deep: {}%">{}</button></td>'
+    ).format(path, "true" if rank else "false", label, label, deep, rank or "·")
+
+
+def _button(paths: list[str], text: str, label: str) -> Markup:
+    return Markup('<button type="button" data-cells="{}" aria-label="{}">{}</button>').format(
+        " ".join(paths), label, text
+    )
