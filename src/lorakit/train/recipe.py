@@ -153,12 +153,12 @@ def parse_overrides(arguments: list[str]) -> dict[str, Any]:
             if not waiting or waiting[0].startswith("--"):
                 raise RecipeError(f"--{name} has no value; write --{name} VALUE.{_hint(name)}")
             value = waiting.pop(0)
-        found[name] = _value(name, value)
+        found[name] = value_of(name, value)
     return found
 
 
-def _value(name: str, value: str) -> Any:
-    """What a flag's text says: YAML, but for fields of text, where "{mr}" is no mapping."""
+def value_of(name: str, value: str) -> Any:
+    """What a field's text says: YAML, but for fields of text, where "{mr}" is no mapping."""
     field = fields().get(name)
     texts = (str, str | None)
     if field is not None and field.annotation in texts and value not in ("null", "~"):
