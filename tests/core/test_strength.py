@@ -66,3 +66,33 @@ def test_what_is_not_linear_is_refused(method, targets):
     with pytest.raises(UnsupportedError, match="finite"):
         set_strength(model, "one", float("nan"))
     assert_same(before, snapshot(model))
+
+
+def test_layers_are_turned_off_one_by_one():
+    model = build("llama")
+    model.eval()
+    lk.inject(model, lk.plan(model, ["q", "v"], 4), name="a")
+    randomise(model, "a")
+    both = lk.plan(model, ["q", "v"], 4)
+    off = [path for path in both if path.endswith("q_proj")]
+    other = build("llama")
+    other.eval()
+    lk.inject(other, both, name="a")
+    randomise(other, "a")
+    set_strength(model, "a", 0.0, paths=off)
+    for path in off:
+        set_strength(other, "a", 0.0, paths=[path])
+    rows = inputs(model)
+    with torch.no_grad():
+        left, right = model(**rows).logits, other(**rows).logits
+        with lk.use(model):
+            bare = model(**rows).logits
+    assert torch.equal(left, right)
+    assert not torch.equal(left, bare)
+    with pytest.raises(UnsupportedError, match="nothing at 'none'"):
+        set_strength(model, "a", 0.5, paths=["none", *off])
+    with torch.no_grad():
+        assert torch.equal(model(**rows).logits, left), "nothing was changed by a refusal"
+    set_strength(model, "a", 0.0)
+    with torch.no_grad():
+        assert torch.equal(model(**rows).logits, bare)

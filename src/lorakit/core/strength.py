@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 from torch import nn
 
-from lorakit.core.errors import UnsupportedError
+from lorakit.core.errors import UnsupportedError, did_you_mean
 from lorakit.core.registry import require_registry, root_of
 from lorakit.core.site import module_at, own_parameters, site_of
 from lorakit.core.update import LowRank, Update
 
 
-def set_strength(model: nn.Module, name: str, strength: float) -> None:
+def set_strength(
+    model: nn.Module, name: str, strength: float, *, paths: Collection[str] | None = None
+) -> None:
     """Let an adapter change the weights by `strength` times what it has learned; 1 is as it is.
+
+    With `paths` at these layers alone; 0 turns them off.
 
     Low-rank changes and changes of a layer's own parameters, such as biases, norms and modules in
     full, are linear in it. What was there is lost: load the adapter again for another strength.
-    Raises `UnsupportedError` for other updates, nothing changed.
+    Raises `UnsupportedError` for other updates, and for a path without one, nothing changed.
     """
     if not math.isfinite(strength):
         raise UnsupportedError(f"A strength of {strength} means nothing. Give a finite number.")
     root = root_of(model)
     entry = require_registry(model).entry(name)
+    strange = sorted(set(paths or ()) - set(entry.paths))
+    if strange:
+        raise UnsupportedError(
+            f"{name!r} has nothing at {strange[0]!r}.{did_you_mean(strange[0], entry.paths)}"
+        )
     found: list[tuple[nn.Module, Update]] = []
-    for path in entry.paths:
+    for path in entry.paths if paths is None else paths:
         layer = module_at(root, path)
         site = site_of(layer)
         assert site is not None

@@ -100,19 +100,10 @@ def write(
     and an encoder the end.
     """
     options = decoding.arguments(tokenizer)
-    decoder_only = not model.config.is_encoder_decoder
-    room = _room(model, decoding)
-    ids = []
-    for prompt in prompts:
-        if decoder_only:
-            ids.append((prompt_ids(prompt, tokenizer) or ending(tokenizer))[-room:])
-        else:
-            ids.append(tokenizer(prompt, truncation=True, max_length=room)["input_ids"])
+    ids = _prompt_ids(model, tokenizer, prompts, decoding)
     torch.manual_seed(decoding.seed)
     for places in grouped([len(own) for own in ids], batch_size):
-        inputs = _padded([ids[place] for place in places], tokenizer.pad_token_id, decoder_only)
-        inputs = {key: value.to(model.device) for key, value in inputs.items()}
-        width = inputs["input_ids"].shape[1] if decoder_only else 0
+        inputs, width = _padded(model, tokenizer, [ids[place] for place in places])
         with asked(model, adapters):
             written = model.generate(
                 **inputs, pad_token_id=tokenizer.pad_token_id, use_cache=True,
@@ -136,8 +127,27 @@ def _room(model: Any, decoding: Decoding) -> int:
     return room
 
 
-def _padded(ids: list[list[int]], padding: int, left: bool) -> dict[str, torch.Tensor]:
-    """The prompts at the same width; a decoder writes on from their common end."""
+def prompt_inputs(
+    model: Any, tokenizer: Any, prompts: Sequence[str], decoding: Decoding
+) -> tuple[dict[str, torch.Tensor], int]:
+    """A batch of prompts as the model takes it, and the width behind which answers begin."""
+    return _padded(model, tokenizer, _prompt_ids(model, tokenizer, prompts, decoding))
+
+
+def _prompt_ids(
+    model: Any, tokenizer: Any, prompts: Sequence[str], decoding: Decoding
+) -> list[list[int]]:
+    room = _room(model, decoding)
+    if model.config.is_encoder_decoder:
+        return [tokenizer(own, truncation=True, max_length=room)["input_ids"] for own in prompts]
+    return [(prompt_ids(own, tokenizer) or ending(tokenizer))[-room:] for own in prompts]
+
+
+def _padded(
+    model: Any, tokenizer: Any, ids: list[list[int]]
+) -> tuple[dict[str, torch.Tensor], int]:
+    """The prompts at the same width, at whose end a decoder writes on; and that width, or 0."""
+    left, padding = not model.config.is_encoder_decoder, tokenizer.pad_token_id
     width = max(map(len, ids))
     shorts = [width - len(own) for own in ids]
     fill = [([padding] * n + own) if left else (own + [padding] * n) for own, n in zip(ids, shorts)]
@@ -145,7 +155,8 @@ def _padded(ids: list[list[int]], padding: int, left: bool) -> dict[str, torch.T
         ([0] * n + [1] * len(own)) if left else ([1] * len(own) + [0] * n)
         for own, n in zip(ids, shorts)
     ]
-    return {"input_ids": torch.tensor(fill), "attention_mask": torch.tensor(seen)}
+    found = {"input_ids": torch.tensor(fill), "attention_mask": torch.tensor(seen)}
+    return {key: own.to(model.device) for key, own in found.items()}, width if left else 0
 
 
 def ask(
