@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 
 import pytest
@@ -26,7 +27,7 @@ def test_it_grows_to_what_generate_gives(session, options):
     decoding = Decoding(max_new_tokens=24, **options)
     parts = list(stream(model, tokenizer, "Once there was a fox", decoding))
     assert len(parts) > 3
-    assert all(two.startswith(one) for one, two in zip(parts, parts[1:]))
+    assert all(two.startswith(one) for one, two in itertools.pairwise(parts))
     same = {name: value for name, value in options.items() if name != "no_repeat_ngram"}
     if "no_repeat_ngram" not in options:
         prompts = ["Once there was a fox"]

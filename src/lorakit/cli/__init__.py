@@ -34,6 +34,7 @@ VERBS = (
     "resize",
     "study",
     "train",
+    "ui",
 )
 
 app = typer.Typer(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lorakit.core.errors import AdapterFileError, ModelError
 from lorakit.core.registry import require_registry
@@ -30,6 +30,25 @@ class Session:
     labels: list[str] | None = None
 
 
+class Needs(NamedTuple):
+    """The model that adapters need: its name, its kind and labels, and how it was kept."""
+
+    base: str
+    kind: str
+    labels: tuple[str, ...] | None
+    quantise: str
+
+
+def needs_of(adapters: Sequence[str], *, model: str | None = None) -> Needs:
+    """What the manifests and configs of adapters say about their base, or `ModelError`."""
+    known = [about(adapter_folder(place)) for place in adapters]
+    name = model or next((base for base, _, _ in known if base), None)
+    if name is None:
+        raise ModelError("Which base? No adapter here names one. Pass --model FOLDER.")
+    labels = next((run["labels"] for _, _, run in known if run.get("labels") is not None), None)
+    return Needs(name, _kind(known), None if labels is None else tuple(labels), _quantised(known))
+
+
 def open_session(
     adapters: Sequence[str], *, model: str | None = None, kind: str | None = None,
     with_base: bool = False, precision: str = "fp32", quantise: str | None = None,
@@ -42,14 +61,12 @@ def open_session(
     """
     folders = [adapter_folder(place) for place in adapters]
     known = [about(folder) for folder in folders]
-    name = model or next((base for base, _, _ in known if base), None)
-    if name is None:
-        raise ModelError("Which base? No adapter here names one. Pass --model FOLDER.")
-    labels = next((run["labels"] for _, _, run in known if run.get("labels") is not None), None)
-    tokenizer = load_tokenizer(name)
+    needs = needs_of(adapters, model=model)
+    labels = None if needs.labels is None else list(needs.labels)
+    tokenizer = load_tokenizer(needs.base)
     base = load_base(
-        name, kind or _kind(known), labels=labels, precision=precision,
-        quantise=quantise or _quantised(known), device=pick_device(device),
+        needs.base, kind or needs.kind, labels=labels, precision=precision,
+        quantise=quantise or needs.quantise, device=pick_device(device),
         padding=tokenizer.pad_token_id,
     )  # fmt: skip
     session = Session(base.model.eval(), tokenizer, labels=labels)

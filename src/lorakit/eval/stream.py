@@ -29,9 +29,7 @@ def stream(
     if decoding.beams > 1:
         raise RecipeError("Beams are no stream: the best is known at the end. Set beams to 1.")
     inputs, width = prompt_inputs(model, tokenizer, [prompt], decoding)
-    streamer = TextIteratorStreamer(
-        tokenizer, skip_prompt=width > 0, skip_special_tokens=True, clean_up_tokenization_spaces=False
-    )  # fmt: skip
+    streamer = TextIteratorStreamer(tokenizer, skip_prompt=width > 0, skip_special_tokens=True)
     left, failed = threading.Event(), []
 
     def work() -> None:
@@ -45,7 +43,7 @@ def stream(
                     stopping_criteria=StoppingCriteriaList([_Left(left)]),
                     **decoding.arguments(tokenizer),
                 )  # fmt: skip
-        except Exception as error:  # told to whoever asked, in their thread
+        except Exception as error:  # noqa: BLE001 - told to whoever asked, in their thread
             failed.append(error)
             streamer.end()
 

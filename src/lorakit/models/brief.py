@@ -17,19 +17,24 @@ from lorakit.models.roles import linear_paths, roles_of, words
 def brief(model: nn.Module, chosen: Mapping[str, int]) -> tuple[str | list[str], Any]:
     """(targets, rank) by which `plan(model, targets, rank)` gives the same plan.
 
-    Targets are a preset or roles where these mean just the plan's layers, else paths; the rank is
-    the commonest one, with those that differ before it. Raises `PlanError` for an empty plan.
+    Targets are a preset or roles where these mean just the plan's layers, or nearly all linear
+    ones, else paths; the rank is the commonest one, with those that differ before it. Raises `PlanError` for an empty plan.
     """
     if not chosen:
         raise PlanError("The plan has no layer. Choose at least one.")
     root = root_of(model)
-    targets = _words(root, set(chosen)) or list(chosen)
+    every = set(linear_paths(root))
+    out = every - set(chosen)
+    targets = _words(root, set(chosen))
+    if targets is None and set(chosen) <= every and len(out) < len(chosen):
+        targets = "all-linear"  # and rank 0 for the few that are left out
+    targets = targets or list(chosen)
     meant = plan(root, targets)
     odd = {path for path, rank in meant.items() if rank == 1}  # norms, whose rank is their own
-    ranks = {path: rank for path, rank in chosen.items() if path not in odd}
+    ranks = {path: chosen.get(path, 0) for path in meant if path not in odd}
     if not ranks:
         return targets, 8
-    common = Counter(ranks.values()).most_common(1)[0][0]
+    common = Counter(rank for rank in ranks.values() if rank).most_common(1)[0][0]
     others = {path: rank for path, rank in ranks.items() if rank != common}
     return targets, {**others, "*": common} if others else common
 

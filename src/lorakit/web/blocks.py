@@ -72,8 +72,11 @@ def toggled(chosen: Mapping[str, int], clicked: list[str], rank: int) -> dict[st
     return {**chosen, **dict.fromkeys(clicked, rank)}
 
 
-def draw(grid: Grid, chosen: Mapping[str, int]) -> Markup:
-    """The table; a cell's colour deepens with its rank, which is written on it."""
+def draw(grid: Grid, chosen: Mapping[str, int], *, words: tuple[str, str] | None = None) -> Markup:
+    """The table; a cell's colour deepens with its rank, which is written on it.
+
+    With `words` a cell is either of these two and not ranked.
+    """
     top = max(chosen.values(), default=1)
     head = Markup("").join(
         Markup('<th scope="col">{}</th>').format(
@@ -84,7 +87,9 @@ def draw(grid: Grid, chosen: Mapping[str, int]) -> Markup:
     body = Markup("").join(
         Markup('<tr><th scope="row">{}</th>{}</tr>').format(
             _button(grid.paths(row=row), row, f"all of block {row}"),
-            Markup("").join(_cell(grid, row, column, chosen, top) for column in grid.columns),
+            Markup("").join(
+                _cell(grid, row, column, chosen, top, words) for column in grid.columns
+            ),
         )
         for row in grid.rows[:MOST]
     )
@@ -96,17 +101,22 @@ def draw(grid: Grid, chosen: Mapping[str, int]) -> Markup:
     ).format(head, body, told)
 
 
-def _cell(grid: Grid, row: str, column: str, chosen: Mapping[str, int], top: int) -> Markup:
+def _cell(
+    grid: Grid, row: str, column: str, chosen: Mapping[str, int], top: int,
+    words: tuple[str, str] | None,
+) -> Markup:  # fmt: skip
     path = grid.cells.get((row, column))
     if path is None:
         return Markup("<td></td>")
     rank = chosen.get(path, 0)
-    label = f"{path}, {f'rank {rank}' if rank else 'not adapted'}"
+    on, without = words or (f"rank {rank}", "not adapted")
+    label = f"{path}, {on if rank else without}"
+    text = ("on" if rank else "off") if words else rank or "·"
     deep = round(25 + 75 * rank / top) if rank else 0
     return Markup(
         '<td><button type="button" data-cells="{}" aria-pressed="{}" aria-label="{}" title="{}" '
         'style="--deep: {}%">{}</button></td>'
-    ).format(path, "true" if rank else "false", label, label, deep, rank or "·")
+    ).format(path, "true" if rank else "false", label, label, deep, text)
 
 
 def _button(paths: list[str], text: str, label: str) -> Markup:

@@ -48,6 +48,12 @@ class Field:
         """The last part of its name as words."""
         return self.name.rpartition(".")[2].replace("_", " ")
 
+    @property
+    def placeholder(self) -> str:
+        """What holds where nothing is typed."""
+        empty = self.default is None or self.default in ([], {}, "")
+        return "not set" if empty else _flow(self.default)
+
     def shown(self, value: Any) -> Any:
         """A value as its component has it: text, a word, or a switch."""
         if self.choices or self.is_switch:

@@ -1,0 +1,23 @@
+"""The page: its tabs, one file each."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from lorakit.web import train, trying
+from lorakit.web.page import Page
+from lorakit.web.place import Place
+
+TABS = {"train": ("Train", train.tab), "try": ("Try", trying.tab)}
+
+
+def build(place: Place) -> gr.Blocks:
+    """Every tab, laid out and wired."""
+    with gr.Blocks(title="lorakit", analytics_enabled=False, fill_width=False) as blocks:
+        page = Page(place, blocks)
+        gr.Markdown("# lorakit", elem_id="top")
+        with gr.Tabs(elem_id="tabs"):
+            for name, (title, lay_out) in TABS.items():
+                with gr.Tab(title, id=name) as page.tabs[name]:
+                    lay_out(page)
+    return blocks

@@ -1,0 +1,77 @@
+"""What all tabs share: the place, the queue, the curves, and what happens when the page opens."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import gradio as gr
+
+from lorakit.jobs.queue import QUEUE, Queue
+from lorakit.web.choices import Choices
+from lorakit.web.curves import Curves
+from lorakit.web.place import Place
+from lorakit.web.voices import Voices
+
+
+class Step(NamedTuple):
+    """A handler and the components that it reads and sets."""
+
+    handler: Callable[..., Any] | None
+    inputs: Any = None
+    outputs: Any = None
+
+
+def wire(event: Callable[..., Any], *steps: Step, latest: bool = False, queue: bool = True) -> Any:
+    """Run the steps one after another when the event happens.
+
+    With `latest`, of events that come while one is handled only the last is handled after it.
+    Handlers of the page are no part of its API, and show what they do by what they change.
+    """
+    first, *others = steps
+    dependency = event(
+        first.handler, first.inputs, first.outputs, queue=queue, show_progress="hidden",
+        api_visibility="private", trigger_mode="always_last" if latest else "once",
+    )  # fmt: skip
+    for step in others:
+        dependency = dependency.then(
+            step.handler, step.inputs, step.outputs, show_progress="hidden",
+            api_visibility="private",
+        )  # fmt: skip
+    return dependency
+
+
+def any_of(*events: Callable[..., Any]) -> Callable[..., Any]:
+    """Several events as one."""
+    return functools.partial(gr.on, list(events))
+
+
+@dataclass
+class Page:
+    """One page for all who open it; what a visitor has chosen is in components alone."""
+
+    place: Place
+    blocks: gr.Blocks
+    curves: Curves = field(default_factory=Curves)
+    tabs: dict[str, gr.Tab] = field(default_factory=dict)
+    choices: Choices = field(init=False)
+    voices: Voices = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.choices = Choices(self.place)
+        self.voices = Voices(self.choices.base)
+
+    @property
+    def queue(self) -> Queue:
+        """The queue of the runs that are started here."""
+        return Queue(self.place.runs / QUEUE)
+
+    def on_tab(self, name: str, *steps: Step) -> Any:
+        """Run the steps whenever someone turns to a tab."""
+        return wire(self.tabs[name].select, *steps)
+
+    def on_load(self, *steps: Step) -> Any:
+        """Run the steps whenever someone opens the page or loads it again."""
+        return wire(self.blocks.load, *steps)

@@ -1,0 +1,172 @@
+"""The tab that tries: its components, and what happens when they are used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from lorakit.core.errors import LorakitError
+from lorakit.eval.generate import Decoding
+from lorakit.eval.session import needs_of
+from lorakit.models.load import named_structure
+from lorakit.web.ask import Question, Turns, answers, cards, example, is_chat
+from lorakit.web.blocks import ON_LOAD, draw, grid_of
+from lorakit.web.choices import Pairs
+from lorakit.web.page import Page, Step, any_of, wire
+from lorakit.web.told import alert, caught
+from lorakit.web.voices import Asked
+
+
+def tab(page: Page) -> None:
+    """Lay the tab out and wire it."""
+    Trying(page)
+
+
+class Trying:
+    """The tab's components and handlers."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self._ask_for()
+        self._more()
+        self.trouble = gr.HTML(elem_id="try-trouble")
+        self.shown = gr.HTML(elem_id="try-answers")
+        self.off = gr.State([])
+        self.turns = gr.State({})
+        self._wire()
+
+    def _ask_for(self) -> None:
+        with gr.Row():
+            self.chosen = gr.Dropdown(
+                [], multiselect=True, label="Adapters", elem_id="try-adapters", scale=3,
+                info="Whom to ask: each answers beside the others.",
+            )  # fmt: skip
+            with gr.Column(scale=1, min_width=200):
+                self.with_base = gr.Checkbox(True, label="The bare base as well")
+                self.together = gr.Checkbox(False, label="All at once as well")
+        self.text = gr.Textbox(label="Input", lines=3, elem_id="try-text", info="Ctrl+Enter asks.")
+        with gr.Row(elem_classes="begin"):
+            self.go = gr.Button("Ask", variant="primary", elem_id="try-go")
+            self.stop = gr.Button("Stop", elem_id="try-stop")
+            self.anew = gr.Button("New conversation", elem_id="try-anew", visible=False)
+
+    def _more(self) -> None:
+        with gr.Accordion("How they answer", open=False), gr.Row(elem_classes="fields"):
+            self.strength = gr.Slider(
+                0, 2, 1, step=0.05, label="Strength", info="0 is the base, 1 as it was trained."
+            )
+            self.longest = gr.Slider(8, 1024, 96, step=8, label="Longest answer", info="in tokens")
+            self.heat = gr.Slider(
+                0, 2, 0, step=0.05, label="Temperature", info="0 takes the likeliest."
+            )
+            self.seed = gr.Number(
+                0, precision=0, minimum=0, label="Seed", info="the same for every voice"
+            )
+            self.raw = gr.Checkbox(
+                False, label="The input is the whole prompt", info="and goes into no template"
+            )
+        with gr.Accordion("Layers that act", open=False) as self.layers:
+            gr.Markdown("Click a layer, a column or a block to turn it off, again to turn it on.")
+            self.grid = gr.HTML(js_on_load=ON_LOAD, elem_id="try-layers")
+
+    def _wire(self) -> None:
+        given = [
+            self.chosen, self.strength, self.off, self.with_base, self.together, self.text,
+            self.longest, self.heat, self.seed, self.raw, self.turns,
+        ]  # fmt: skip
+        asking = wire(
+            any_of(self.go.click, self.text.submit),
+            Step(self.ask, given, [self.trouble, self.shown, self.turns]),
+        )
+        self.stop.click(None, cancels=[asking], queue=False, api_visibility="private")
+        wire(self.anew.click, Step(lambda: ({}, ""), None, [self.turns, self.shown]))
+        drawn = Step(self.drawn, [self.chosen, self.off], self.grid)
+        wire(self.grid.click, Step(self.clicked, [self.off, self.chosen], [self.off, self.grid]))
+        wire(self.layers.expand, drawn)
+        outs = [self.text, self.anew, self.turns, self.off, self.trouble]
+        wire(self.chosen.change, Step(self.picked, [self.chosen, self.text], outs), drawn)
+        opened = Step(self.opened, self.chosen, self.chosen)
+        self.page.on_load(opened)
+        self.page.on_tab("try", opened)
+
+    def ask(
+        self, paths: list[str] | None, strength: float, off: list[str], with_base: bool,
+        together: bool, *more: Any,
+    ) -> Iterator[tuple[Any, ...]]:  # fmt: skip
+        """(what is wrong, the answers so far, the turns of the conversation), again and again."""
+        text, longest, heat, seed, raw, before = more
+        with caught() as wrong:
+            adapters = [
+                Asked(folder, float(strength), tuple(sorted(off)))
+                for folder in self._folders(paths)
+            ]
+            if not adapters:
+                raise LorakitError("No adapter is chosen. Choose one, or train one first.")
+            decoding = Decoding(int(longest), float(heat), int(seed or 0))
+            question = Question(
+                text, adapters, with_base=with_base, together=together, raw=raw, decoding=decoding
+            )
+            chat = not raw and any(is_chat(own.folder) for own in adapters)
+            turns: dict[str, Turns] = before if chat else {}
+            found = []
+            for found in answers(self.page.voices, question, turns):
+                yield "", cards(found, turns, asked=text if chat else ""), before
+            if chat:
+                said = {own.label: _and_then(turns.get(own.label, []), text, own.text)
+                        for own in found}  # fmt: skip
+                for own in found:
+                    own.text = ""
+                yield "", cards(found, said), said
+        if wrong:
+            yield wrong.html, gr.skip(), before
+
+    def picked(self, paths: list[str] | None, text: str) -> tuple[Any, ...]:
+        """An input to begin with, and no conversation yet, for other adapters."""
+        chat, prompt = False, text
+        with caught() as wrong:
+            folders = self._folders(paths)
+            chat = any(map(is_chat, folders))
+            prompt = text or (example(folders[0], self.page.place) if folders else "")
+        return prompt, gr.update(visible=chat), {}, [], wrong.html
+
+    def drawn(self, paths: list[str] | None, off: list[str]) -> str:
+        """The table of layers, each on or off."""
+        with caught() as wrong:
+            folders = self._folders(paths)
+            if not folders:
+                return alert("No adapter is chosen. Choose one above.")
+            needs = needs_of([str(own) for own in folders])
+            layout = grid_of(named_structure(self.page.choices.base(needs.base)))
+            acting = {path: 1 for path in layout.cells.values() if path not in off}
+            return str(draw(layout, acting, words=("acts", "is off")))
+        return wrong.html
+
+    def clicked(
+        self, off: list[str], paths: list[str] | None, event: gr.EventData
+    ) -> tuple[list[str], str]:
+        """The layers that are off after a click into the table."""
+        cells = set(event.cells)
+        now = sorted(set(off) - cells if cells <= set(off) else set(off) | cells)
+        return now, self.drawn(paths, now)
+
+    def opened(self, paths: list[str] | None) -> Any:
+        """The adapters that are there now; the newest is chosen where none is."""
+        listed = self.page.choices.adapters()
+        known = {value for _, value in listed}
+        kept = [own for own in paths or [] if own in known]
+        return gr.update(choices=listed, value=kept or _newest(listed))
+
+    def _folders(self, paths: list[str] | None) -> list[Path]:
+        return [self.page.place.inside(own) for own in paths or []]
+
+
+def _and_then(turns: Turns, asked: str, answer: str) -> Turns:
+    return [*turns, {"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
+
+
+def _newest(listed: Pairs) -> list[str]:
+    """The adapter that was written last: what one wants to try after training it."""
+    return sorted((own for _, own in listed), key=lambda own: -Path(own).stat().st_mtime)[:1]
