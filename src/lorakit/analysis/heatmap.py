@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 ELSEWHERE = "elsewhere"  # the row of targets that are in no numbered block
 ITSELF = "itself"  # the column of a block that is a target
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where targets stand: rows and columns in the model's order, and the target of each cell."""
+
+    rows: list[str]
+    columns: list[str]
+    cells: Mapping[tuple[str, str], str]
+
+    def targets(self, *, row: str | None = None, column: str | None = None) -> list[str]:
+        """The targets of a row, of a column, or all."""
+        return [
+            target
+            for (own_row, own_column), target in self.cells.items()
+            if row in (None, own_row) and column in (None, own_column)
+        ]
 
 
 @dataclass(frozen=True)
@@ -19,21 +36,33 @@ class Grid:
     values: list[list[float]]
 
 
-def grid(values: Mapping[str, float]) -> Grid:
-    """The table of values by target (`model.layers.3.mlp.up_proj`, `h.0.attn.c_attn:q`).
+def layout(targets: Iterable[str]) -> Layout:
+    """The place of each target (`model.layers.3.mlp.up_proj`, `h.0.attn.c_attn:q`).
 
     A block is the path up to its first number; what comes after is the column, by the shortest end
     that is no other column's.
     """
-    placed = {target: _split(target) for target in values}
+    placed = {target: _split(target) for target in targets}
     rows = list(dict.fromkeys(row for row, _ in placed.values()))
     if ELSEWHERE in rows:  # embeddings and heads stand around the blocks
         rows = [*(row for row in rows if row != ELSEWHERE), ELSEWHERE]
     columns = list(dict.fromkeys(column for _, column in placed.values()))
-    table = [[math.nan] * len(columns) for _ in rows]
-    for target, (row, column) in placed.items():
-        table[rows.index(row)][columns.index(column)] = float(values[target])
-    return Grid(rows, _shortened(columns), table)
+    short = dict(zip(columns, _shortened(columns)))
+    cells = {(row, short[column]): target for target, (row, column) in placed.items()}
+    return Layout(rows, list(short.values()), cells)
+
+
+def grid(values: Mapping[str, float]) -> Grid:
+    """The table of values by target, as `layout` has them."""
+    there = layout(values)
+    table = [
+        [
+            float(values.get(there.cells.get((row, column), ""), math.nan))
+            for column in there.columns
+        ]
+        for row in there.rows
+    ]
+    return Grid(there.rows, there.columns, table)
 
 
 def _split(target: str) -> tuple[str, str]:

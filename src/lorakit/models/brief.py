@@ -18,7 +18,8 @@ def brief(model: nn.Module, chosen: Mapping[str, int]) -> tuple[str | list[str],
     """(targets, rank) by which `plan(model, targets, rank)` gives the same plan.
 
     Targets are a preset or roles where these mean just the plan's layers, or nearly all linear
-    ones, else paths; the rank is the commonest one, with those that differ before it. Raises `PlanError` for an empty plan.
+    ones, else paths; the rank is the commonest one, with those that differ before it. Raises
+    `PlanError` for an empty plan.
     """
     if not chosen:
         raise PlanError("The plan has no layer. Choose at least one.")

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from markupsafe import Markup
 from torch import nn
 
-from lorakit.models.roles import linear_paths, roles_of
+from lorakit.analysis.heatmap import Layout, layout
+from lorakit.models.roles import linear_paths
 
-BLOCK = re.compile(r"(?:^|\.)(\d+)\.")
 MOST = 200  # rows that are drawn: a page of thousands of buttons helps nobody
 # A click on a cell, a row's or a column's head tells the page which it was.
 ON_LOAD = """
@@ -22,47 +20,9 @@ element.addEventListener('click', (event) => {
 """
 
 
-@dataclass(frozen=True)
-class Grid:
-    """Layers by block and place within it: `cells[row, column]` is a path."""
-
-    rows: tuple[str, ...]
-    columns: tuple[str, ...]
-    cells: Mapping[tuple[str, str], str]
-
-    def paths(self, *, row: str | None = None, column: str | None = None) -> list[str]:
-        """The layers of a row, of a column, or all."""
-        return [
-            path
-            for (own_row, own_column), path in self.cells.items()
-            if row in (None, own_row) and column in (None, own_column)
-        ]
-
-
-def grid_of(model: nn.Module) -> Grid:
-    """Every linear layer of a model but its head; what is in no block stands in its own row."""
-    named = {path: role for role, paths in roles_of(model).items() for path in paths}
-    cells: dict[tuple[str, str], str] = {}
-    for path in linear_paths(model):
-        found = list(BLOCK.finditer(path))
-        row = _row(path, found)
-        place = path[found[-1].end() :] if found else path
-        column = named.get(path, place.rpartition(".")[2])
-        while (row, column) in cells:  # two of the same role in one block
-            column = place if column != place else f"{column}'"
-        cells[row, column] = path
-    rows = tuple(dict.fromkeys(row for row, _ in cells))
-    columns = tuple(dict.fromkeys(column for _, column in cells))
-    return Grid(rows, columns, cells)
-
-
-def _row(path: str, found: list[re.Match[str]]) -> str:
-    """The block's number; before it its part's name where several parts count their own."""
-    if not found:
-        return "other"
-    numbers = ".".join(own.group(1) for own in found)
-    part = "decoder " if path.startswith("decoder.") else ""
-    return part + numbers
+def blocks_of(model: nn.Module) -> Layout:
+    """Every linear layer of a model but its head, by block."""
+    return layout(linear_paths(model))
 
 
 def toggled(chosen: Mapping[str, int], clicked: list[str], rank: int) -> dict[str, int]:
@@ -72,7 +32,9 @@ def toggled(chosen: Mapping[str, int], clicked: list[str], rank: int) -> dict[st
     return {**chosen, **dict.fromkeys(clicked, rank)}
 
 
-def draw(grid: Grid, chosen: Mapping[str, int], *, words: tuple[str, str] | None = None) -> Markup:
+def draw(
+    grid: Layout, chosen: Mapping[str, int], *, words: tuple[str, str] | None = None
+) -> Markup:
     """The table; a cell's colour deepens with its rank, which is written on it.
 
     With `words` a cell is either of these two and not ranked.
@@ -80,13 +42,13 @@ def draw(grid: Grid, chosen: Mapping[str, int], *, words: tuple[str, str] | None
     top = max(chosen.values(), default=1)
     head = Markup("").join(
         Markup('<th scope="col">{}</th>').format(
-            _button(grid.paths(column=column), column, f"all {column}")
+            _button(grid.targets(column=column), column, f"all {column}")
         )
         for column in grid.columns
     )
     body = Markup("").join(
         Markup('<tr><th scope="row">{}</th>{}</tr>').format(
-            _button(grid.paths(row=row), row, f"all of block {row}"),
+            _button(grid.targets(row=row), row, f"all of {row}"),
             Markup("").join(
                 _cell(grid, row, column, chosen, top, words) for column in grid.columns
             ),
@@ -102,7 +64,7 @@ def draw(grid: Grid, chosen: Mapping[str, int], *, words: tuple[str, str] | None
 
 
 def _cell(
-    grid: Grid, row: str, column: str, chosen: Mapping[str, int], top: int,
+    grid: Layout, row: str, column: str, chosen: Mapping[str, int], top: int,
     words: tuple[str, str] | None,
 ) -> Markup:  # fmt: skip
     path = grid.cells.get((row, column))

@@ -14,7 +14,7 @@ from lorakit.models.load import named_structure
 from lorakit.models.plan import plan
 from lorakit.train.preview import Preview, preview
 from lorakit.train.recipe import Recipe, get_field, make_recipe, set_field
-from lorakit.web.blocks import draw, grid_of, toggled
+from lorakit.web.blocks import blocks_of, draw, toggled
 from lorakit.web.choices import STORIES, Choices
 from lorakit.web.estimate import estimate
 from lorakit.web.fields import Field, as_yaml, raw_of, shown_of
@@ -53,14 +53,14 @@ class Maker:
         with caught() as wrong:
             recipe = self.recipe(*values)
             model = named_structure(recipe.model)
-            return str(draw(grid_of(model), self._plan(model, recipe)))
+            return str(draw(blocks_of(model), self._plan(model, recipe)))
         return wrong.html
 
     def clicked(self, cells: list[str], rank: float, *values: Any) -> list[Any]:
         """The form's fields after cells of the table were clicked."""
         recipe = self.recipe(*values)
         model = named_structure(recipe.model)
-        known = set(grid_of(model).cells.values())
+        known = set(blocks_of(model).cells.values())
         chosen = toggled(self._plan(model, recipe), [c for c in cells if c in known], int(rank))
         targets, ranks = brief(model, chosen)
         return self.with_fields({"lora.targets": targets, "lora.rank": ranks}, *values)

@@ -13,7 +13,7 @@ from lorakit.eval.generate import Decoding
 from lorakit.eval.session import needs_of
 from lorakit.models.load import named_structure
 from lorakit.web.ask import Question, Turns, answers, cards, example, is_chat
-from lorakit.web.blocks import ON_LOAD, draw, grid_of
+from lorakit.web.blocks import ON_LOAD, blocks_of, draw
 from lorakit.web.choices import Pairs
 from lorakit.web.page import Page, Step, any_of, wire
 from lorakit.web.told import alert, caught
@@ -139,9 +139,9 @@ class Trying:
             if not folders:
                 return alert("No adapter is chosen. Choose one above.")
             needs = needs_of([str(own) for own in folders])
-            layout = grid_of(named_structure(self.page.choices.base(needs.base)))
-            acting = {path: 1 for path in layout.cells.values() if path not in off}
-            return str(draw(layout, acting, words=("acts", "is off")))
+            there = blocks_of(named_structure(self.page.choices.base(needs.base)))
+            acting = {path: 1 for path in there.cells.values() if path not in off}
+            return str(draw(there, acting, words=("acts", "is off")))
         return wrong.html
 
     def clicked(
