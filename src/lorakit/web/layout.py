@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gradio as gr
 
-from lorakit.web import train, trying
+from lorakit.web import shelf, train, trying
 from lorakit.web.page import Page
 from lorakit.web.place import Place
 
-TABS = {"train": ("Train", train.tab), "try": ("Try", trying.tab)}
+TABS = {
+    "library": ("Library", shelf.tab), "train": ("Train", train.tab), "try": ("Try", trying.tab),
+}  # fmt: skip
 
 
 def build(place: Place) -> gr.Blocks:

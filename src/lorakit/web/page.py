@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from lorakit.jobs.queue import QUEUE, Queue
+from lorakit.library.index import Library
 from lorakit.web.choices import Choices
 from lorakit.web.curves import Curves
 from lorakit.web.place import Place
@@ -58,10 +59,12 @@ class Page:
     tabs: dict[str, gr.Tab] = field(default_factory=dict)
     choices: Choices = field(init=False)
     voices: Voices = field(init=False)
+    library: Library = field(init=False)
 
     def __post_init__(self) -> None:
         self.choices = Choices(self.place)
         self.voices = Voices(self.choices.base)
+        self.library = Library(self.place.roots)
 
     @property
     def queue(self) -> Queue:

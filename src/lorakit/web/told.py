@@ -30,10 +30,15 @@ def note(message: object, *, good: bool = False) -> str:
 class Caught:
     """The message of an error that ended a block, or nothing."""
 
-    html: str = ""
+    message: str = ""
+
+    @property
+    def html(self) -> str:
+        """The message as the page shows it."""
+        return alert(self.message) if self.message else ""
 
     def __bool__(self) -> bool:
-        return bool(self.html)
+        return bool(self.message)
 
 
 @contextmanager
@@ -43,7 +48,7 @@ def caught() -> Iterator[Caught]:
     try:
         yield found
     except LorakitError as error:
-        found.html = alert(error)
+        found.message = str(error)
 
 
 def size(count: float) -> str:

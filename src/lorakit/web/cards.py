@@ -1,0 +1,174 @@
+"""Adapters as cards, and one of them in detail. All that was found in files is escaped."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import io
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from lorakit.analysis.heatmap import grid
+from lorakit.analysis.inspect import Inspection
+from lorakit.core.errors import LorakitError
+from lorakit.library.entry import Entry
+from lorakit.web.told import alert, size
+
+# A click on a card tells which; cards are buttons, so that the keyboard does as well.
+ON_LOAD = """
+element.addEventListener('click', (event) => {
+  const card = event.target.closest('button[data-entry]');
+  if (card) trigger('click', {entry: card.dataset.entry});
+});
+"""
+SIDE = 256  # pixels of a preview
+LARGEST = 20_000_000  # bytes of a picture that is looked at
+CARD = """<li><button type="button" class="card" data-entry="{}">{}<b>{}</b><span>{}</span>
+<small>{}</small>{}</button></li>"""
+
+
+def shelf(entries: Sequence[Entry], *, more: int = 0) -> str:
+    """The cards of a search."""
+    if not entries:
+        return (
+            '<p class="empty">No adapter here yet, or none that fits: train one, import one, or '
+            "look with fewer words.</p>"
+        )
+    cards = Markup("").join(map(_card, entries))
+    rest = Markup('<p class="empty">and {:,} more: search for them</p>').format(more)
+    return str(Markup('<ul class="cards">{}</ul>{}').format(cards, rest if more > 0 else ""))
+
+
+def _card(entry: Entry) -> Markup:
+    facts = [entry.method, f"rank {entry.rank}" if entry.rank else "", size(entry.bytes)]
+    told = [entry.base and f"on {Path(entry.base).name}", entry.task, entry.date[:10]]
+    words = [*entry.triggers[:4], *entry.tags[:4]]
+    labels = Markup("").join(Markup("<i>{}</i>").format(own[:40]) for own in words)
+    wrong = Markup('<em class="wrong">{}</em>').format(entry.problem[:160]) if entry.problem else ""
+    return Markup(CARD).format(
+        entry.id, picture(entry.preview), entry.shown[:120],
+        " · ".join(own for own in facts if own), " · ".join(own for own in told if own),
+        wrong or labels or Markup('<q>{}</q>').format(entry.sample[:120]) if (
+            wrong or labels or entry.sample) else "",
+    )  # fmt: skip
+
+
+def picture(path: str | None) -> Markup:
+    """A preview as part of the page, drawn anew from its pixels; nothing where it is no picture."""
+    if path is None:
+        return Markup("")
+    try:
+        when = Path(path).stat().st_mtime_ns
+    except OSError:
+        return Markup("")
+    data = _thumbnail(path, when)
+    return (
+        Markup('<img alt="" src="data:image/jpeg;base64,{}">').format(data) if data else Markup("")
+    )
+
+
+@functools.lru_cache(maxsize=512)
+def _thumbnail(path: str, when: int) -> str:
+    from PIL import Image
+
+    del when  # part of the key
+    try:
+        if Path(path).stat().st_size > LARGEST:
+            return ""
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=("PNG", "JPEG", "WEBP")) as image:
+                image.thumbnail((SIDE, SIDE))
+                out = io.BytesIO()
+                image.convert("RGB").save(out, "JPEG", quality=80)
+    except (OSError, ValueError, SyntaxError, Warning, Image.DecompressionBombError):
+        return ""  # damaged, or no picture: the card does without
+    return base64.b64encode(out.getvalue()).decode()
+
+
+def detail(entry: Entry, found: Inspection | None, problem: str = "") -> str:
+    """What is known of one adapter: facts, and where and how much it changes."""
+    facts: dict[str, Any] = {
+        "where": entry.path, "base": entry.base, "task": entry.task, "method": entry.method,
+        "format": entry.format, "rank": entry.rank, "parameters": f"{entry.parameters:,}",
+        "size": size(entry.bytes), "trigger words": ", ".join(entry.triggers),
+        "tags": ", ".join(entry.tags), "made": entry.date, "from": entry.source,
+        "run": entry.run or "",
+    }  # fmt: skip
+    facts |= {name: f"{value:.4g}" for name, value in entry.metrics.items()}
+    if found is not None:
+        facts["trained in full"] = ", ".join(found.extras)
+        facts["assumed"] = found.assumed
+    rows = Markup("").join(
+        Markup("<dt>{}</dt><dd>{}</dd>").format(name, value)
+        for name, value in facts.items()
+        if value
+    )
+    head = Markup("<h3>{}</h3>{}<p>{}</p>").format(
+        entry.shown, picture(entry.preview), entry.description
+    )
+    wrong = alert(problem or entry.problem) if problem or entry.problem else ""
+    return str(head) + wrong + str(Markup('<dl class="facts-of">{}</dl>').format(rows))
+
+
+def maps(found: Inspection) -> str:
+    """Norms of the change and ranks, by block and place, as tables whose colour deepens."""
+    if not found.layers:
+        return '<p class="empty">It has no low-rank layers.</p>'
+    norms = {own.path: own.norm for own in found.layers}
+    ranks = {own.path: float(own.rank) for own in found.layers}
+    return heat("Norm of the change", norms, "{:.2g}") + heat("Rank", ranks, "{:.0f}")
+
+
+def heat(title: str, values: Mapping[str, float], form: str) -> str:
+    """One table of values by block and place."""
+    there = grid(values)
+    top = max((own for own in values.values() if math.isfinite(own)), default=1.0) or 1.0
+    head = Markup("").join(Markup('<th scope="col">{}</th>').format(own) for own in there.columns)
+    body = Markup("").join(
+        Markup('<tr><th scope="row">{}</th>{}</tr>').format(
+            row, Markup("").join(_value(own, top, form) for own in values)
+        )
+        for row, values in zip(there.rows, there.values)
+    )
+    return str(
+        Markup(
+            '<div class="blocks heat"><table><caption>{}</caption>'
+            "<thead><tr><td></td>{}</tr></thead>"
+            "<tbody>{}</tbody></table></div>"
+        ).format(title, head, body)
+    )
+
+
+def _value(value: float, top: float, form: str) -> Markup:
+    if math.isnan(value):
+        return Markup("<td></td>")
+    deep = round(10 + 90 * max(0.0, min(1.0, value / top))) if math.isfinite(value) else 100
+    return Markup('<td style="--deep: {}%">{}</td>').format(deep, form.format(value))
+
+
+def spectra(found: Mapping[str, Sequence[float]]) -> Any:
+    """Columns number, share and layer for a plot of singular values; None where there are none."""
+    rows = [
+        (number, value / values[0], path)
+        for path, values in found.items()
+        for number, value in enumerate(values, 1)
+        if values[0] > 0
+    ]
+    if not rows:
+        return None
+    import pandas as pd
+
+    return pd.DataFrame(rows, columns=["number", "share", "layer"])
+
+
+def whole(entry: Entry) -> Entry:
+    """The entry, if its adapter can be used; else `LorakitError` with why not."""
+    if entry.problem:
+        raise LorakitError(entry.problem)
+    return entry
