@@ -28,6 +28,10 @@ def made(**options) -> tuple[TestClient, Door]:
     def plain() -> PlainTextResponse:
         return PlainTextResponse("<script>")
 
+    @inner.get("/file.html")
+    def file() -> HTMLResponse:
+        return HTMLResponse("<script>1</script>")
+
     @inner.post("/do")
     @inner.post("/upload")
     async def do(request: Request) -> int:
@@ -131,6 +135,10 @@ def test_scripts_of_the_page_and_no_others():
     assert nonces[0] not in again.text
     assert home.headers["x-content-type-options"] == "nosniff"
     assert home.headers["x-frame-options"] == "DENY"
+    other = client.get("/file.html")
+    assert other.text == "<script>1</script>", "a file that is served is no document of the page"
+    assert "script-src" not in other.headers["content-security-policy"]
+    assert "sandbox" in other.headers["content-security-policy"]
     plain = client.get("/plain")
     assert plain.text == "<script>"
     assert "sandbox" in plain.headers["content-security-policy"]

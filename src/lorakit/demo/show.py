@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import sys
 import time
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from lorakit.analysis.inspect import inspect
-from lorakit.core.activate import use
 from lorakit.core.errors import SaveError
-from lorakit.core.merge import merge, unmerge
 from lorakit.core.registry import root_of
 from lorakit.core.site import base_parameters
 from lorakit.demo import base_folder
@@ -22,6 +16,7 @@ from lorakit.demo.recipe import demo_recipe
 from lorakit.demo.report import Example, Report, write_report
 from lorakit.demo.rows import Row, rows, slot_accuracy
 from lorakit.eval.generate import generate
+from lorakit.eval.proof import merge_proof
 from lorakit.eval.session import BASE, Session, open_session
 from lorakit.train.recipe import Recipe
 from lorakit.train.run import run
@@ -48,7 +43,7 @@ def show(out: Path, program: str) -> Report:
     before, after = _answers(session, held, []), _answers(session, held, [label])
 
     _say("4/4  merging, and back")
-    proof = _merge_and_back(session, label, held)
+    proof = merge_proof(session, label, [row["prompt"] + row["completion"] for row in held[:16]])
     about = inspect(result.adapter)
     assert not isinstance(about, list)
     base_file = base_folder() / "model.safetensors"
@@ -67,7 +62,9 @@ def show(out: Path, program: str) -> Report:
         base_bytes=base_file.stat().st_size,
         training_seconds=result.metrics["seconds"],
         seconds=time.perf_counter() - began,
-        **proof,
+        merge_error=proof.error,
+        largest_logit=proof.largest,
+        restored=proof.restored,
     )
     write_report(report, out / REPORT, loss=result.folder / "loss.png")
     return report
@@ -95,34 +92,6 @@ def _answers(session: Session, held: list[Row], adapters: list[str]) -> list[str
         batch_size=50,
     )  # fmt: skip
     return [text.strip() for text in found]
-
-
-def _merge_and_back(session: Session, label: str, held: list[Row]) -> dict[str, Any]:
-    """What merging changes: logits against the unmerged ones, and the base's bits afterwards."""
-    texts = [row["prompt"] + row["completion"] for row in held[:16]]
-    batch = session.tokenizer(texts, return_tensors="pt", padding=True)
-    batch.pop("token_type_ids", None)
-    before = _fingerprint(session.model)
-    with torch.no_grad():
-        with use(session.model, label):
-            expected = session.model(**batch).logits
-        merge(session.model, label)
-        merged = session.model(**batch).logits
-        unmerge(session.model)
-    return {
-        "merge_error": float((merged - expected).abs().max()),
-        "largest_logit": float(expected.abs().max()),
-        "restored": _fingerprint(session.model) == before,
-    }
-
-
-def _fingerprint(model: Any) -> str:
-    """The sha256 of every bit of the base's parameters."""
-    whole = hashlib.sha256()
-    for name, value in sorted(base_parameters(root_of(model)).items()):
-        whole.update(name.encode())
-        whole.update(value.detach().contiguous().view(torch.uint8).numpy().tobytes())
-    return whole.hexdigest()
 
 
 def _say(text: str) -> None:

@@ -27,10 +27,13 @@ def make_app(place: Place, *, door: Door, hosts: frozenset[str]) -> Guard:
         raise MissingExtraError("The page needs Gradio: pip install 'lorakit[ui]'.") from error
 
     from lorakit.web.layout import build
+    from lorakit.web.reports import add_reports
 
     inner = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    blocks, page = build(place)
+    add_reports(inner, page)
     mounted: Any = gr.mount_gradio_app(
-        inner, build(place), path="/", footer_links=[], show_error=False,
+        inner, blocks, path="/", footer_links=[], show_error=False,
         max_file_size=UPLOAD, theme=_theme(), css_paths=[STYLE],
         blocked_paths=[str(place.runs / ".queue")], enable_monitoring=False, pwa=False,
         ssr_mode=False, mcp_server=False, run_history=False,

@@ -83,9 +83,11 @@ class Guard:
         await self._serve(scope, counted, send)
 
     async def _serve(self, scope: Scope, counted: _Counted, send: Send) -> None:
-        # The document gets its nonce below, which has to see it as it is.
-        scope["headers"] = [(k, v) for k, v in scope["headers"] if k != b"accept-encoding"]
-        await self.app(scope, counted, _Nonced(send))
+        if scope["path"] == "/":
+            # The page's own document, and no file that is served, gets a nonce; seen as it is.
+            scope["headers"] = [(k, v) for k, v in scope["headers"] if k != b"accept-encoding"]
+            send = _Nonced(send)
+        await self.app(scope, counted, send)
 
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
         hosts = header(scope, b"host")
