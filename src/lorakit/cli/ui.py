@@ -13,7 +13,7 @@ def command(
         None, "--root", help="Another folder with bases, data or adapters; repeat."
     ),
     host: str = typer.Option("127.0.0.1", "--host", help="Others than this machine need --auth."),
-    port: int = typer.Option(7860, "--port", min=1, max=65535, help="The port."),
+    port: int = typer.Option(7860, "--port", min=0, max=65535, help="0 takes a free one."),
     auth: list[str] = typer.Option(
         None, "--auth", metavar="NAME:PASSWORD", help="A user who logs in; repeat."
     ),

@@ -45,7 +45,7 @@ def serve(
     place: Place, *, host: str = "127.0.0.1", port: int = 7860,
     users: Mapping[str, str] | None = None, state: Path | None = None, told: Any = print,
 ) -> None:  # fmt: skip
-    """Serve the page until it is stopped; `told` gets the address that opens it.
+    """Serve the page until it is stopped; `told` gets the address that opens it. Port 0 is any.
 
     Beyond this machine only with `users`: raises `LorakitError` without.
     """
@@ -60,6 +60,7 @@ def serve(
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
+            port = probe.getsockname()[1]
         except OSError as error:
             raise LorakitError(
                 f"{host}:{port} cannot be used ({error.strerror}). Is the page open already? Take "

@@ -1,0 +1,124 @@
+"""The page as a process of its own, and a real browser in front of it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
+ARGUMENTS = (
+    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run",
+    "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+WAIT = 60_000  # milliseconds: machines that test are busy
+
+
+class Server:
+    """`lorakit ui` over a folder; what it starts is ended with it."""
+
+    def __init__(self, work: Path, *roots: Path, port: int = 0, env: dict | None = None) -> None:
+        self.work = work
+        work.mkdir(parents=True, exist_ok=True)
+        self.log = work.parent / f"{work.name}.log"
+        with self.log.open("wb") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "lorakit", "ui", str(work), "--port", str(port),
+                 *(part for root in roots for part in ("--root", str(root)))],
+                stdout=out, stderr=subprocess.STDOUT, cwd=work.parent,
+                env={**os.environ, "XDG_STATE_HOME": str(work.parent / "state"),
+                     "XDG_CACHE_HOME": str(work.parent / "cache"), "PYTHONUNBUFFERED": "1",
+                     **(env or {})},
+            )  # fmt: skip
+        self.link = self._link()
+        self.address = self.link.partition("?")[0]
+        self.port = int(re.search(r":(\d+)/", self.address).group(1))
+
+    def _link(self) -> str:
+        end = time.monotonic() + 120
+        while time.monotonic() < end:
+            found = re.search(r"open (http\S+)", self.log.read_text(errors="replace"))
+            if found and self._answers(found.group(1)):
+                return found.group(1)
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.1)
+        raise AssertionError(self.log.read_text(errors="replace"))
+
+    def _answers(self, link: str) -> bool:
+        import httpx
+
+        try:
+            return httpx.get(link, timeout=10).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def kill(self) -> None:
+        """As `kill -9` does: no chance to say goodbye."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(30)
+
+    def close(self) -> None:
+        """End the page and what it trains."""
+        from lorakit.jobs.queue import QUEUE, Queue
+
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.kill()
+        queue = Queue(self.work / "runs" / QUEUE)
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            going = [job for job in queue.jobs() if job.state in ("waiting", "running")]
+            if not going and not queue.works():
+                return
+            for job in going:
+                if not job.stopping:
+                    queue.cancel(job.id)
+            time.sleep(0.2)
+
+
+def visit(context, server: Server, tab: str | None = None):
+    """A page of the browser that has come in, and turned to a tab; foreign requests are kept."""
+    page = context.new_page()
+    page.set_default_timeout(WAIT)
+    page.foreign, page.wrong = [], []
+    page.on("request", lambda own: _note(page, server, own.url))
+    page.on("pageerror", lambda error: page.wrong.append(str(error)))
+    page.on("console", lambda own: page.wrong.append(own.text) if own.type == "error" else None)
+    page.goto(server.link)
+    page.get_by_role("tab", name="Train").wait_for()
+    if tab is not None:
+        turn(page, tab)
+    return page
+
+
+def turn(page, tab: str) -> None:
+    """Turn to a tab of the page."""
+    page.get_by_role("tab", name=tab, exact=True).click()
+
+
+def _note(page, server: Server, url: str) -> None:
+    if not url.startswith((server.address, "data:", "blob:")):
+        page.foreign.append(url)
+
+
+def shorten(page, steps: int) -> None:
+    """Set the steps of the next training."""
+    page.get_by_role("button", name="All settings").click()
+    box = page.locator("#train-steps textarea, #train-steps input").first
+    box.wait_for()
+    page.wait_for_timeout(1500)  # the form fills itself when the page opens
+    box.fill(str(steps))
+    page.get_by_role("button", name="Recipe and command").click()
+    page.wait_for_function(
+        "steps => document.querySelector('.cm-content')?.innerText.includes('steps: ' + steps)",
+        arg=steps,
+    )
