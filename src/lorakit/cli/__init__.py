@@ -30,6 +30,7 @@ VERBS = (
     "merge",
     "plan",
     "predict",
+    "queue",
     "resize",
     "study",
     "train",
