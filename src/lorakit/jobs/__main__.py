@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from lorakit.jobs.lock import sign
 
 
-def main() -> None:
-    """Begin a worker for the queue in a folder, with the lock that is open as this number."""
+def main(program: Sequence[str] = ()) -> None:
+    """Begin a worker for the queue in a folder, with the lock that is open as this number.
+
+    `program` is what recipes are trained by, where it is not `lorakit train`.
+    """
     folder, lock = Path(sys.argv[1]), int(sys.argv[2])
     os.ftruncate(lock, 0)  # what an earlier worker wrote of itself
     child = os.fork()
@@ -21,9 +25,10 @@ def main() -> None:
     os.chdir("/")
 
     # Only now: nobody is to wait until all that a worker needs is imported.
+    from lorakit.jobs.processes import TRAIN
     from lorakit.jobs.worker import work
 
-    work(folder, lock)
+    work(folder, lock, program or TRAIN)
 
 
 if __name__ == "__main__":

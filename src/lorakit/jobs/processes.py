@@ -14,7 +14,7 @@ from lorakit.core.errors import QueueError
 from lorakit.jobs.lock import holder, sign
 
 TRAIN = (sys.executable, "-m", "lorakit", "train")
-_WORKER = (sys.executable, "-m", "lorakit.jobs")
+WORKER = (sys.executable, "-m", "lorakit.jobs")
 
 
 def begin_worker(folder: Path, lock: int) -> None:
@@ -25,7 +25,7 @@ def begin_worker(folder: Path, lock: int) -> None:
     """
     with (folder / "worker.log").open("ab") as log:
         done = subprocess.run(
-            [*_WORKER, str(folder), str(lock)], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            [*WORKER, str(folder), str(lock)], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             pass_fds=(lock,), start_new_session=True, env=environment(), check=False,
         )  # fmt: skip
     if done.returncode:

@@ -16,7 +16,7 @@ from typing import Any
 
 from lorakit.jobs.job import state_of
 from lorakit.jobs.lock import alone, take
-from lorakit.jobs.processes import TRAIN, begin, interrupt, kill
+from lorakit.jobs.processes import begin, interrupt, kill
 from lorakit.jobs.queue import LOCK, waiting
 from lorakit.jobs.record import Filed, read_folder
 from lorakit.jobs.settings import read_settings
@@ -27,10 +27,11 @@ PAUSE = 0.2  # seconds between two looks
 class Worker:
     """One look at the queue after the other, each under the queue's lock.
 
-    `program` is what a recipe is trained by; tests pass one that takes no time.
+    `program` is what a recipe is trained by: a command that takes its file and `lorakit train`'s
+    options.
     """
 
-    def __init__(self, folder: Path, program: Sequence[str] = TRAIN) -> None:
+    def __init__(self, folder: Path, program: Sequence[str]) -> None:
         self.folder = folder
         self.program = program
         self.children: dict[str, subprocess.Popen[bytes]] = {}
@@ -51,15 +52,16 @@ class Worker:
         return bool(running or queued or self.children)
 
     def _note_ends(self) -> None:
+        gone = {id for id, child in self.children.items() if child.poll() is not None}
+        codes = {id: self.children.pop(id).returncode for id in gone}
         jobs, _ = read_folder(self.folder)
         for job in jobs:
-            child = self.children.get(job.record.id)
-            open_end = job.record.began is not None and job.record.ended is None
-            if child is not None and child.poll() is not None:
-                del self.children[job.record.id]
-                if open_end:
-                    job.write(ended=time.time(), exit_code=child.returncode)
-            elif open_end and child is None and state_of(job) != "running":
+            id = job.record.id
+            if job.record.began is None or job.record.ended is not None:
+                continue
+            if id in codes:
+                job.write(ended=time.time(), exit_code=codes[id])
+            elif id not in self.children and state_of(job) != "running":
                 job.write(ended=time.time())  # another worker's, that ended before we came
 
     def _stop(self, job: Filed, grace: float) -> None:
@@ -91,7 +93,7 @@ class Worker:
             os.close(lock)
 
 
-def work(folder: Path, lock: int, program: Sequence[str] = TRAIN) -> None:
+def work(folder: Path, lock: int, program: Sequence[str]) -> None:
     """Work a queue off, and give the worker's lock back when there is nothing left to do."""
     worker = Worker(folder, program)
     _listen(worker)
