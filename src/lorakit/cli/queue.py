@@ -17,7 +17,7 @@ ACTIONS = {
     "list": 0, "watch": 0, "start": 0, "stop": 0, "runs": 0, "cancel": 1, "resume": 1, "remove": 1,
     "move": 1, "add": 1, "compare": 2, "sample": 2,
 }  # fmt: skip
-MANY = ("add", "compare", "sample")  # what takes more words than it needs
+WORDS = {"add": "a recipe", "compare": "two runs or more", "sample": "a run and prompts"}
 PAUSE = 1.0  # seconds between two pictures of `watch`
 
 
@@ -80,13 +80,8 @@ def _parsed(words: list[str] | None) -> tuple[str, list[str]]:
         hint = did_you_mean(action, ACTIONS) or f" Known are {', '.join(ACTIONS)}."
         raise RecipeError(f"{action!r} is nothing that a queue can do.{hint}")
     needs = ACTIONS[action]
-    if len(rest) < needs or (len(rest) > needs and action not in MANY):
-        what = {0: "nothing", 1: "one job", 2: "two or more"}[needs]
-        what = {
-            "add": "a recipe",
-            "compare": "two runs or more",
-            "sample": "a run and prompts",
-        }.get(action, what)
+    if len(rest) < needs or (len(rest) > needs and action not in WORDS):
+        what = WORDS.get(action, "one job" if needs else "nothing more")
         got = f"{' '.join(rest)!r}" if rest else "nothing"
         raise RecipeError(f"lorakit queue {action} takes {what}, and got {got}.")
     return action, rest

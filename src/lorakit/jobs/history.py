@@ -153,7 +153,11 @@ def _run(folder: Path, root: Path) -> Run | None:
 def _state(folder: Path, *, done: bool) -> tuple[Any, str | None]:
     if done:
         return "done", None
-    if held(folder / LOCK):
+    try:
+        running = held(folder / LOCK)
+    except PermissionError:  # another user's run: what it has written tells the rest
+        running = False
+    if running:
         return "running", None
     last = last_logged(folder / LOG)
     return ("failed", last[1]) if last and last[0] == "ERROR" else ("interrupted", None)

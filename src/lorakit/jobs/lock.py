@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -98,7 +99,8 @@ def holder(file: Path) -> Holder | None:
     if not held(file):
         return None
     pid, _, when = file.read_text(encoding="ascii", errors="replace").partition(" ")
-    return Holder(int(pid), when) if pid.isdecimal() else None
+    # A number below 2 would be everyone's: kill(2) gives 0 and 1 a meaning of their own.
+    return Holder(int(pid), when) if re.fullmatch(r"[1-9]\d{0,8}", pid) and pid != "1" else None
 
 
 def born(pid: int) -> str:

@@ -44,9 +44,12 @@ class Queue:
         title = _title(title or Path(recipe.output).name)
         check_recipe(recipe)
         folder = os.getcwd()
-        with self._alone():
-            jobs, _ = read_folder(self.folder)
-            self._check_unqueued(place_of(recipe.output, folder), jobs)
+        output = place_of(recipe.output, folder)
+        if self.folder == output or self.folder in output.parents:
+            raise SaveError(f"{output} is in the queue's own folder. Choose another output.")
+        with self._alone(make=True):
+            jobs = self._filed()
+            _check_unqueued(output, jobs)
             # Of damaged files only the name is known; their numbers are taken as well.
             number = 1 + max((_number(file) for file in self.folder.glob("*.json")), default=0)
             place = 1 + max((job.record.place for job in jobs), default=0)
@@ -81,6 +84,8 @@ class Queue:
         one), and ends one that was asked to stop after `grace` seconds (at first 60); both hold
         until they are said anew. It outlives this process, and ends when nothing waits any more.
         """
+        if not self.folder.is_dir():
+            return False
         with self._alone():
             change_settings(self.folder, workers=workers, grace=grace)
             if not any(state_of(job) in ("waiting", "running") for job in self._filed()):
@@ -132,7 +137,7 @@ class Queue:
             if state not in RESUMABLE:
                 raise _not_so(job, state, "Only a job that ended before its time can go on.")
             jobs = self._filed()
-            self._check_unqueued(job.output, jobs)
+            _check_unqueued(job.output, jobs)
             if not job.record.attempts:  # it never began: then it is to begin, in a free folder
                 check_outputs(job.recipe.model_copy(update={"output": str(job.output)}))
             job.write(
@@ -160,7 +165,9 @@ class Queue:
             job.delete()
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _alone(self, *, make: bool = False) -> Iterator[None]:
+        if not make and not self.folder.is_dir():
+            raise QueueError(f"{self.folder} is no queue yet. Add a recipe, or check the path.")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with alone(self.folder / LOCK):
@@ -191,24 +198,23 @@ class Queue:
             + (f"There are {shortlist(known)}." if known else "It holds none.")
         )
 
-    def _check_unqueued(self, output: Path, jobs: list[Filed]) -> None:
-        """Raise `SaveError` where a job that waits or runs writes to this folder, or in it."""
-        if self.folder == output or self.folder in output.parents:
-            raise SaveError(f"{output} is in the queue's own folder. Choose another output.")
-        for job in jobs:
-            theirs = job.output
-            near = output == theirs or output in theirs.parents or theirs in output.parents
-            if near and state_of(job) in ("waiting", "running"):
-                raise SaveError(
-                    f"{output} is taken: job {job.record.number} ({job.record.title}) writes to "
-                    f"{theirs}. Choose another output, or cancel that job."
-                )
-
 
 def waiting(jobs: list[Filed]) -> list[Filed]:
     """Those that wait, the next one first."""
     found = [job for job in jobs if state_of(job) == "waiting"]
     return sorted(found, key=lambda job: (job.record.place, job.record.number))
+
+
+def _check_unqueued(output: Path, jobs: list[Filed]) -> None:
+    """Raise `SaveError` where a job that waits or runs writes to this folder, in it, or above."""
+    for job in jobs:
+        theirs = job.output
+        near = output == theirs or output in theirs.parents or theirs in output.parents
+        if near and state_of(job) in ("waiting", "running"):
+            raise SaveError(
+                f"{output} is taken: job {job.record.number} ({job.record.title}) writes to "
+                f"{theirs}. Choose another output, or cancel that job."
+            )
 
 
 def _title(title: str) -> str:
