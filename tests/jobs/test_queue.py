@@ -16,10 +16,12 @@ import pytest
 import yaml
 from seen import in_state, until
 
+import lorakit
 from lorakit.core.errors import DataError, ModelError, QueueError, SaveError
 from lorakit.jobs.lock import Holder, born, held, holder, sign, take
-from lorakit.jobs.processes import interrupt, kill
+from lorakit.jobs.processes import environment, interrupt, kill
 from lorakit.jobs.queue import WORKER
+from lorakit.jobs.worker import Worker
 from lorakit.train.recipe import read_recipe
 
 
@@ -93,6 +95,25 @@ def test_mistakes_are_said_at_once(
     with pytest.raises(error, match=message):
         quick_queue.add(recipe_to("b", **changes))
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_one_of_many_gets_the_output(quick_queue, recipe_to):
+    ended: list[object] = []
+
+    def add() -> None:
+        try:
+            ended.append(quick_queue.add(recipe_to("a")).number)
+        except SaveError as error:
+            ended.append(error)
+
+    threads = [threading.Thread(target=add) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [own for own in ended if isinstance(own, int)] == [1]
+    assert sum("is taken: job 1" in str(own) for own in ended) == 7
+    assert len(quick_queue.jobs()) == 1
 
 
 def test_jobs_go_one_after_the_other_and_the_worker_goes(quick_queue, recipe_to):
@@ -183,15 +204,9 @@ def test_cancel_while_it_waits_and_resume(quick_queue, recipe_to):
             act(done.id)
 
 
-@pytest.mark.parametrize("ignored", [False, True], ids=["heard", "ignored by who starts"])
-def test_cancel_while_it_runs_is_gentle_and_it_can_go_on(ignored, quick_queue, recipe_to):
+def test_cancel_while_it_runs_is_gentle_and_it_can_go_on(quick_queue, recipe_to):
     job = quick_queue.add(recipe_to("twice"))
-    previous = signal.signal(signal.SIGINT, signal.SIG_IGN) if ignored else None
-    try:
-        quick_queue.start()
-    finally:
-        if ignored:
-            signal.signal(signal.SIGINT, previous)
+    quick_queue.start()
     running(quick_queue, job)
     assert quick_queue.cancel(job.id).state in ("running", "cancelled")
     ended = in_state(quick_queue, job.id, "cancelled")
@@ -203,6 +218,29 @@ def test_cancel_while_it_runs_is_gentle_and_it_can_go_on(ignored, quick_queue, r
     quick_queue.start()
     assert in_state(quick_queue, job.id, "done").attempts == 2
     assert (job.output / "log.txt").read_text().splitlines()[1].endswith("--quiet --resume")
+
+
+def test_a_training_hears_ctrl_c_though_who_started_it_did_not(quick_queue, recipe_to):
+    """Ignored signals are handed down: here as by a server that a script put behind itself."""
+    job = quick_queue.add(recipe_to("early"))  # leaves SIGINT as it finds it
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        quick_queue.start()
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    running(quick_queue, job)
+    quick_queue.cancel(job.id)
+    assert in_state(quick_queue, job.id, "cancelled", seconds=10).ended
+
+
+def test_a_training_that_is_stopped_by_hand_did_not_fail(quick_queue, recipe_to):
+    job = quick_queue.add(recipe_to("slow"))
+    quick_queue.start()
+    running(quick_queue, job)
+    assert interrupt(job.printed.with_suffix(".lock"))
+    until(lambda: quick_queue.job(job.id).exit_code == 130)
+    assert quick_queue.job(job.id).state == "interrupted"
+    assert "SIGINT" in quick_queue.job(job.id).error
 
 
 @pytest.mark.parametrize("worker", [True, False], ids=["by the worker", "by a second call"])
@@ -391,3 +429,32 @@ def test_a_number_that_is_another_process_by_now_is_not_signalled(tmp_path):
     finally:
         os.close(descriptor)
     assert holder(tmp_path / "lock") is None
+
+
+def test_a_worker_whose_job_was_removed_goes_all_the_same(quick_queue, recipe_to):
+    quick_queue.add(recipe_to("a"))
+    quick_queue.cancel("1")
+    worker = Worker(quick_queue.folder, ())
+    child = subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE)
+    worker.children["abcdef"] = child
+    assert worker.turn()
+    child.communicate(b"\n")
+    assert not worker.turn()
+
+
+def test_a_process_begins_with_our_package_wherever_it_does(
+    queue, recipe_to, tmp_path, monkeypatch
+):
+    """Neither what lies in the user's folder nor a relative PYTHONPATH changes what it imports."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    package = Path(lorakit.__file__).parents[1]
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("PYTHONPATH", f"{os.path.relpath(package)}{os.pathsep}")
+    assert environment()["PYTHONPATH"] == str(package)
+    if sys.version_info >= (3, 11):
+        (folder / "yaml.py").write_text("raise SystemExit('the wrong one')")
+    job = queue.add(recipe_to("a"))
+    job.recipe_file.write_text("model: [")
+    queue.start()
+    assert "is not valid YAML" in in_state(queue, job.id, "failed").error
