@@ -12,7 +12,7 @@ from lorakit.jobs.lock import held, holder
 from lorakit.jobs.queue import Queue
 
 
-def until(said, seconds: float = 30.0):
+def until(said, seconds: float = 60.0):
     """Wait until `said` returns something, and return that."""
     end = time.monotonic() + seconds
     while not (found := said()):
@@ -21,7 +21,7 @@ def until(said, seconds: float = 30.0):
     return found
 
 
-def in_state(queue: Queue, id: str, *states: str, seconds: float = 30.0):
+def in_state(queue: Queue, id: str, *states: str, seconds: float = 60.0):
     """The job when it is in one of these states."""
 
     def look():

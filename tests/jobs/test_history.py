@@ -69,7 +69,7 @@ def test_looking_never_keeps_a_run_from_its_folder(run_in, tmp_path):
     import threading
 
     fcntl.flock(descriptor, fcntl.LOCK_SH)
-    threading.Timer(0.06, os.close, [descriptor]).start()
+    threading.Timer(0.03, os.close, [descriptor]).start()
     with owned(folder):
         assert runs(tmp_path / "runs")[0].state == "running"
 

@@ -155,7 +155,7 @@ def test_one_worker_however_many_start_it(quick_queue, recipe_to):
         "import sys, lorakit.jobs.processes as p; from lorakit.jobs.queue import Queue\n"
         "p.WORKER = (sys.executable, sys.argv[2])\n"
         "q = Queue(sys.argv[1]); print('ready', flush=True); input()\n"
-        "for _ in range(5): assert q.start()"
+        "for _ in range(5): q.start()"
     )
     program = str(Path(__file__).with_name("stand_in_worker.py"))
     others = [
@@ -246,7 +246,7 @@ def test_a_training_that_is_stopped_by_hand_did_not_fail(quick_queue, recipe_to)
 @pytest.mark.parametrize("worker", [True, False], ids=["by the worker", "by a second call"])
 def test_what_does_not_stop_is_ended_after_the_grace(worker, quick_queue, recipe_to):
     job = quick_queue.add(recipe_to("deaf"))
-    quick_queue.start(grace=0.6)
+    quick_queue.start(grace=1.5)
     running(quick_queue, job)
     if not worker:
         kill_worker(quick_queue)

@@ -84,8 +84,7 @@ def events_since(run: str | Path, offset: int = 0) -> tuple[list[dict[str, Any]]
     """
     try:
         with (Path(run).expanduser() / EVENTS).open("rb") as stream:
-            size = stream.seek(0, os.SEEK_END)
-            begin = offset if 0 < offset <= size else 0
+            begin = max(offset, 0)
             stream.seek(max(begin - 1, 0))
             if begin and stream.read(1) != b"\n":
                 begin = 0
