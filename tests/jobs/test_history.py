@@ -57,6 +57,7 @@ def test_runs_are_found_wherever_they_are_and_in_what_state(run_in, tmp_path):
     assert found["failed"].error == "The loss is nan."
     assert found["going"].progress.step == 3
     assert found["going"].progress.seconds_left == 57.0
+    assert (found["gone"].progress.step, found["gone"].progress.seconds_left) == (3, None)
     assert json.loads(json.dumps(found["done"].told()))["metrics"] == {"loss": 0.5}
     assert runs(tmp_path / "nowhere") == []
 

@@ -320,6 +320,18 @@ def test_stopping_the_worker_stops_what_it_trains_gently(quick_queue, recipe_to)
     assert quick_queue.job(jobs[1].id).state == "waiting"
 
 
+def test_starting_takes_back_that_the_worker_is_to_stop(quick_queue, recipe_to):
+    deaf, quick = (quick_queue.add(recipe_to(name)) for name in ("deaf", "quick"))
+    quick_queue.start(grace=1.0)
+    running(quick_queue, deaf)
+    quick_queue.stop()
+    until(lambda: quick_queue.job(deaf.id).stopping)
+    quick_queue.start()
+    assert in_state(quick_queue, deaf.id, "interrupted")
+    assert in_state(quick_queue, quick.id, "done")
+    assert len((quick_queue.folder / "workers.txt").read_text().splitlines()) == 1
+
+
 def test_what_fails_says_why_in_one_line(quick_queue, recipe_to, tmp_path, monkeypatch):
     gone = tmp_path / "gone"
     gone.mkdir()

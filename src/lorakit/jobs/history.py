@@ -145,7 +145,7 @@ def _run(folder: Path, root: Path) -> Run | None:
         folder=folder, name=str(folder.relative_to(root)) if folder != root else folder.name,
         state=state, recipe=recipe.model_dump(), metrics=copy.copy(metrics or {}), began=began,
         changed=max(map(_changed, (folder / IDENTITY, folder / EVENTS, folder / METRICS))),
-        error=error, progress=progress_of([folder], recipe),
+        error=error, progress=progress_of([folder], recipe, running=state == "running"),
     )  # fmt: skip
 
 

@@ -84,7 +84,9 @@ def state_of(job: Filed) -> State:
 def view(job: Filed, position: int | None = None) -> Job:
     """The job as it is now."""
     record, state = job.record, state_of(job)
-    began = record.began is not None
+    progress = Progress()
+    if record.attempts:
+        progress = progress_of(job.runs, job.recipe, running=state == "running")
     return Job(
         id=record.id, number=record.number, title=record.title, state=state,
         stopping=state == "running" and record.asked is not None,
@@ -92,7 +94,7 @@ def view(job: Filed, position: int | None = None) -> Job:
         output=job.output, runs=job.runs, attempts=record.attempts, added=record.added,
         began=record.began, ended=_ended(job) if state not in ("waiting", "running") else None,
         exit_code=record.exit_code, error=_error(job, state), printed=job.printed,
-        progress=progress_of(job.runs, job.recipe) if began or record.attempts else Progress(),
+        progress=progress,
     )  # fmt: skip
 
 

@@ -26,8 +26,11 @@ class Progress:
     tokens_per_second: float | None = None
 
 
-def progress_of(runs: Sequence[Path], recipe: Recipe) -> Progress:
-    """The progress of a recipe's runs. A run that goes on from a checkpoint falls back to it."""
+def progress_of(runs: Sequence[Path], recipe: Recipe, *, running: bool) -> Progress:
+    """The progress of a recipe's runs. A run that goes on from a checkpoint falls back to it.
+
+    What does not run has neither a pace nor time left.
+    """
     events = [last_step(run / EVENTS) for run in runs]
     begun = [event for event in events if event is not None]
     counts = [_number(event, "steps") for event in begun]
@@ -35,16 +38,16 @@ def progress_of(runs: Sequence[Path], recipe: Recipe) -> Progress:
     known += [recipe.train.steps] * (len(runs) - len(begun))
     steps = None if None in known else sum(count for count in known if count is not None)
     left = [_number(event, "seconds_left") for event in begun]
-    whole = len(begun) == len(runs)
+    # Runs side by side end together; of those that have not begun no one knows the pace.
+    paced = running and len(begun) == len(runs)
     return Progress(
         step=sum(event["step"] for event in begun),
         steps=steps,
-        # Runs side by side end together; of those that have not begun no one knows the pace.
-        seconds_left=max((value for value in left if value is not None), default=None)
-        if whole
-        else None,
+        seconds_left=max((v for v in left if v is not None), default=None) if paced else None,
         loss=_mean([_number(event, "loss") for event in begun]),
-        tokens_per_second=_sum([_number(event, "tokens_per_second") for event in begun]),
+        tokens_per_second=_sum([_number(event, "tokens_per_second") for event in begun])
+        if running
+        else None,
     )
 
 

@@ -91,7 +91,9 @@ class Queue:
             if not any(state_of(job) in ("waiting", "running") for job in self._filed()):
                 return False
             lock = take(self.folder / WORKER)
-            if lock is not None:
+            if lock is None:  # one is there, which may have been told to stop
+                change_settings(self.folder, started=time.time())
+            else:
                 try:
                     begin_worker(self.folder, lock)
                 finally:

@@ -13,12 +13,16 @@ from lorakit.jobs.record import SETTINGS
 
 
 class Settings(BaseModel):
-    """Trainings at once, and the seconds after which one that was asked to stop is ended."""
+    """Trainings at once, and the seconds after which one that was asked to stop is ended.
+
+    `started` is when `start` was said last to a worker that was there.
+    """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     workers: Annotated[int, Field(ge=1)] = 1
     grace: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 60.0
+    started: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
 
 
 def read_settings(folder: Path) -> Settings:
@@ -29,10 +33,13 @@ def read_settings(folder: Path) -> Settings:
         return Settings()
 
 
-def change_settings(folder: Path, *, workers: int | None, grace: float | None) -> Settings:
+def change_settings(
+    folder: Path, *, workers: int | None = None, grace: float | None = None,
+    started: float | None = None,
+) -> None:  # fmt: skip
     """Write what is given over the queue's settings; or `QueueError`."""
     old = read_settings(folder)
-    given = {"workers": workers, "grace": grace}
+    given = {"workers": workers, "grace": grace, "started": started}
     try:
         new = Settings(**(old.model_dump() | {k: v for k, v in given.items() if v is not None}))
     except ValidationError as error:
@@ -43,4 +50,3 @@ def change_settings(folder: Path, *, workers: int | None, grace: float | None) -
         ) from error
     if new != old:
         write_whole(folder / SETTINGS, new.model_dump_json().encode() + b"\n")
-    return new

@@ -35,7 +35,12 @@ class Worker:
         self.folder = folder
         self.program = program
         self.children: dict[str, subprocess.Popen[bytes]] = {}
-        self.stopping = False
+        self.stopped: float | None = None  # when it was told to
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it was told to stop, and nobody has said `start` since."""
+        return self.stopped is not None and read_settings(self.folder).started < self.stopped
 
     def turn(self) -> bool:
         """Note what ended, end what does not, begin what waits; whether anything is left to do."""
@@ -108,7 +113,7 @@ def work(folder: Path, lock: int, program: Sequence[str]) -> None:
 def _listen(worker: Worker) -> None:
     def note(number: int, frame: Any) -> None:
         del number, frame
-        worker.stopping = True
+        worker.stopped = time.time()
 
     # Signals that are ignored or blocked stay so in a child, and whoever called `start` may have
     # ignored Ctrl-C: a training must hear it. A handler does not travel.
