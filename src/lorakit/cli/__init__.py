@@ -14,7 +14,7 @@ import sys
 import typer
 
 from lorakit import __version__
-from lorakit.core.errors import LorakitError, TrainingError, did_you_mean
+from lorakit.core.errors import LorakitError, Stopped, TrainingError, did_you_mean
 
 VERBS = (
     "bench",
@@ -31,6 +31,7 @@ VERBS = (
     "plan",
     "predict",
     "preview",
+    "queue",
     "resize",
     "study",
     "train",
@@ -88,7 +89,8 @@ def main() -> None:
     except LorakitError as error:
         if debug:
             raise
-        _fail(str(error), 1 if isinstance(error, TrainingError) else 2)
+        stopped = 130 if isinstance(error, Stopped) else 1  # 130: by Ctrl-C, as a shell says it
+        _fail(str(error), stopped if isinstance(error, TrainingError) else 2)
     except KeyboardInterrupt:
         _fail("stopped", 130)
     except BrokenPipeError:

@@ -74,6 +74,10 @@ class ResumeError(TrainingError):
     """A run that cannot be resumed as asked."""
 
 
+class QueueError(LorakitError):
+    """A job or run that is not there, or not in a state for what was asked of it."""
+
+
 class MissingExtraError(LorakitError):
     """An optional dependency that is not installed."""
 

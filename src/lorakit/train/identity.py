@@ -14,9 +14,9 @@ from lorakit.core.fingerprint import difference, fingerprint
 from lorakit.core.folder import write_whole
 from lorakit.formats.manifest import versions
 from lorakit.tasks.data import eval_place, split_files
+from lorakit.train.folder import IDENTITY as FILE
 from lorakit.train.recipe import Recipe, fields, with_method
 
-FILE = "run.json"
 # Fields that change where or how fast a run goes on, and not what it computes.
 FREE = ("output", "sweep", "train.keep")
 

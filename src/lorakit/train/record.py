@@ -14,7 +14,8 @@ import torch
 from tqdm import tqdm
 from transformers import TrainerCallback
 
-EVENTS = "events.jsonl"
+from lorakit.train.folder import EVENTS, LOG
+
 log = logging.getLogger("lorakit")
 
 
@@ -78,6 +79,7 @@ class Record(TrainerCallback):
         pace = (now - self.began[0]) / (state.global_step - self.began[1])
         event = {
             "step": state.global_step,
+            "steps": state.max_steps,
             "epoch": round(float(state.epoch or 0), 4),
             "loss": logs["loss"],
             "lr": logs["learning_rate"],
@@ -114,7 +116,7 @@ def read_events(path: Path) -> list[dict[str, Any]]:
 
 def log_to(run: Path, *, quiet: bool) -> logging.Handler:
     """Send lorakit's log to the run's `log.txt`, and to stderr unless quiet."""
-    handler = logging.FileHandler(run / "log.txt", encoding="utf-8")
+    handler = logging.FileHandler(run / LOG, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     mine = threading.get_ident()  # other runs of this process have threads and logs of their own
     handler.addFilter(lambda record: record.thread in (mine, None))

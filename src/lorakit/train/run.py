@@ -15,7 +15,7 @@ from typing import Any
 
 from transformers import set_seed
 
-from lorakit.core.errors import LorakitError, RecipeError, SaveError, Stopped
+from lorakit.core.errors import LorakitError, RecipeError, Stopped
 from lorakit.core.folder import write_whole
 from lorakit.core.inject import InjectReport
 from lorakit.core.plan import Plan
@@ -27,8 +27,8 @@ from lorakit.models.ending import learnable_end
 from lorakit.models.load import Base, load_tokenizer, pick_device
 from lorakit.tasks.base import Features
 from lorakit.train import checkpoint
+from lorakit.train.folder import ADAPTER, CHECKPOINTS, EVENTS, METRICS, check_free
 from lorakit.train.identity import (
-    FILE,
     check_same,
     check_same_base,
     identity,
@@ -39,13 +39,12 @@ from lorakit.train.lock import owned
 from lorakit.train.plot import plot_loss
 from lorakit.train.ranks import ranks_of, tell_pruned, write_plan
 from lorakit.train.recipe import ENDED, Recipe
-from lorakit.train.record import EVENTS, Record, log_to, read_events
-from lorakit.train.setup import CHECKPOINTS, Flow, Meet, RunTrainer, make_trainer
+from lorakit.train.record import Record, log_to, read_events
+from lorakit.train.setup import Flow, Meet, RunTrainer, make_trainer
 from lorakit.train.source import Source
 from lorakit.train.start import chosen_method
 
 NAME = "trained"
-METRICS = "metrics.json"
 log = logging.getLogger("lorakit")
 
 
@@ -169,20 +168,9 @@ def conduct(
 
 def _begun(folder: Path, *, resume: bool) -> dict[str, Any] | None:
     """The identity of the run to resume; None for a new one, for which the folder must be free."""
-    recorded = read_identity(folder) if folder.is_dir() else None
     if resume:
-        return recorded
-    if recorded is not None:
-        raise SaveError(
-            f"{folder} already holds a run. Pass --resume to go on with it, or choose another "
-            "output."
-        )
-    # What a run leaves that was killed before it had begun is no one's work.
-    ours = (".lock", "log.txt", f".{FILE}.partial-")
-    if folder.exists() and (
-        not folder.is_dir() or any(not path.name.startswith(ours) for path in folder.iterdir())
-    ):
-        raise SaveError(f"{folder} is there and holds no run. Choose another output.")
+        return read_identity(folder) if folder.is_dir() else None
+    check_free(folder)
     return None
 
 
@@ -193,8 +181,9 @@ def logged(folder: Path, *, quiet: bool) -> Iterator[None]:
     try:
         yield
     except LorakitError as error:
-        # To the file alone: whoever called shows the error to the user.
-        handler.handle(logging.makeLogRecord({"levelname": "ERROR", "msg": str(error)}))
+        # To the file alone: whoever called shows the error to the user. A stop is no error.
+        level = "INFO" if isinstance(error, Stopped) else "ERROR"
+        handler.handle(logging.makeLogRecord({"levelname": level, "msg": str(error)}))
         raise
     finally:
         log.removeHandler(handler)
@@ -248,7 +237,7 @@ def _finish(
     log.info("the adapter is that of step %d of %d", step, trainer.state.global_step)
     adapter = save(
         trainer.adapted,
-        folder / "adapter",
+        folder / ADAPTER,
         name=trainer.adapter,
         run={"recipe": recipe.model_dump(), **about, "metrics": metrics},
     )

@@ -15,12 +15,12 @@ from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 from lorakit.core.state import trained_parameters
 from lorakit.tasks.base import Features, Task, collate
+from lorakit.train.folder import CHECKPOINTS
 from lorakit.train.recipe import Recipe
 from lorakit.train.record import Record
 from lorakit.train.together import Part
 from lorakit.train.trainer import AdapterTrainer
 
-CHECKPOINTS = "checkpoints"
 Meet = Callable[[Part], tuple[Tensor, list[Tensor | None]]]  # a step with others: loss, gradients
 
 

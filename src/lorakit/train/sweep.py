@@ -29,16 +29,17 @@ from lorakit.core.state import trained_parameters
 from lorakit.tasks.base import collate
 from lorakit.train import together
 from lorakit.train.expand import expand
+from lorakit.train.folder import EVENTS
+from lorakit.train.folder import SWEEP as FILE
 from lorakit.train.identity import read_identity
 from lorakit.train.lockstep import Ask, in_turns
 from lorakit.train.plot import plot_losses
 from lorakit.train.recipe import Recipe
-from lorakit.train.record import EVENTS, read_events
+from lorakit.train.record import read_events
 from lorakit.train.run import NAME, Prepared, Result, conduct, logged, prepare
 from lorakit.train.source import Shared
 from lorakit.train.together import Part
 
-FILE = "sweep.json"
 # Fields by which runs may differ and yet share a base and its passes, besides all of `lora`.
 _OWN_DATA = ("train_rows", "eval_rows", "eval_share", "max_length")
 _BASE = ("precision", "quantise", "device", "checkpointing")
