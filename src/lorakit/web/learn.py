@@ -19,10 +19,10 @@ from lorakit.web.told import caught
 
 WORDS = """
 A pretrained layer multiplies its input by a matrix **W**. Full fine-tuning learns a change of all
-of it. A *low-rank update* (Hu et al. 2021) learns two thin matrices instead: **A** makes of the input
-*r* numbers, and **B** spreads these out again. The layer then computes **Wx + s·BAx**, with the
-strength s = alpha / r. W stays as it was, to the last bit, and what was learned is small enough to
-send in a message.
+of it. A *low-rank update* (Hu et al. 2021) learns two thin matrices instead: **A** makes of the
+input *r* numbers, and **B** spreads these out again. The layer then computes **Wx + s·BAx**, with
+the strength s = alpha / r. W stays as it was, to the last bit, and what was learned is small enough
+to send in a message.
 """
 
 

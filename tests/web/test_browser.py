@@ -1,0 +1,201 @@
+"""The page in a real browser: from the first visit to an adapter that answers, and all that breaks."""
+
+from __future__ import annotations
+
+import pytest
+
+from browsing import WAIT, shorten, turn, visit
+from lorakit.jobs.queue import QUEUE, Queue
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+LONG = 100_000  # steps that no test waits for
+
+
+def queue_of(server) -> Queue:
+    return Queue(server.work / "runs" / QUEUE)
+
+
+def wait_for(page, text: str, where: str = "#status") -> None:
+    page.locator(where).get_by_text(text).first.wait_for(timeout=2 * WAIT)
+
+
+def paths_drawn(page, plot: str) -> int:
+    """Lines that a plot really shows: paths with a length, and not only data behind it."""
+    return page.evaluate(
+        """plot => [...document.querySelectorAll(plot + ' svg .mark-line path')]
+            .filter(path => path.getTotalLength() > 10).length""",
+        plot,
+    )
+
+
+def test_six_clicks_from_the_first_visit_to_an_adapter_that_answers(context, start):
+    server = start()
+    page = visit(context, server)
+    clicks = []
+    page.expose_function("clicked", lambda: clicks.append(1))
+    page.evaluate("document.addEventListener('click', () => window.clicked(), true)")
+    turn(page, "Train")
+    page.locator("#facts").get_by_text("parameters").wait_for()
+    page.get_by_role("button", name="Start training").click()
+    wait_for(page, "trains")
+    page.wait_for_function("document.querySelectorAll('#loss svg .mark-line path').length > 0")
+    wait_for(page, "done")
+    turn(page, "Try")
+    page.wait_for_function("document.querySelector('#try-text textarea').value.includes('name:')")
+    page.get_by_role("button", name="Ask").click()
+    page.locator(".voice.done").nth(1).wait_for()
+    base, own = page.locator(".voice").all()
+    asked = page.locator("#try-text textarea").input_value()
+    name = asked.split("name: ")[1].split(";")[0]
+    assert own.locator("h4").inner_text() == "little-stories"
+    assert name in own.locator("p").inner_text()
+    assert base.locator("p").inner_text() != own.locator("p").inner_text()
+    assert len(clicks) <= 6
+    assert page.foreign == []
+    assert page.wrong == []
+
+
+def test_a_run_is_stopped_watched_by_others_and_goes_on(context, start):
+    server = start()
+    page = visit(context, server, "Train")
+    shorten(page, LONG)
+    page.get_by_role("button", name="Start training").dblclick()
+    wait_for(page, "step")
+    assert [job.state for job in queue_of(server).jobs()] == ["running"], "one for two clicks"
+    page.wait_for_function("document.querySelectorAll('#loss svg .mark-line path').length > 0")
+    assert paths_drawn(page, "#loss") >= 1
+
+    page.reload()
+    turn(page, "Train")
+    wait_for(page, "trains")
+    other = visit(context, server, "Train")
+    wait_for(other, "trains")
+    other.locator("#stop").click()
+    wait_for(page, "cancelled")
+    assert queue_of(server).jobs()[0].state == "cancelled"
+    step = queue_of(server).jobs()[0].progress.step
+    page.locator("#resume").click()
+    wait_for(page, "trains")
+    wait_for(other, "trains")
+    page.wait_for_timeout(3000)
+    assert queue_of(server).jobs()[0].progress.step >= step
+    page.locator("#stop").click()
+    wait_for(page, "cancelled")
+    assert page.wrong == []
+
+
+def test_a_run_outlives_the_page(context, start):
+    server = start()
+    page = visit(context, server, "Train")
+    shorten(page, LONG)
+    page.get_by_role("button", name="Start training").click()
+    wait_for(page, "step")
+    server.kill()
+    job = queue_of(server).jobs()[0]
+    assert job.state == "running"
+    again = start(work=server.work, port=server.port)
+    page = context.new_page()
+    page.set_default_timeout(WAIT)
+    page.goto(again.address)  # the cookie of before still opens it
+    turn(page, "Train")
+    wait_for(page, "trains")
+    page.locator("#stop").click()
+    wait_for(page, "cancelled")
+
+
+def test_what_is_wrong_is_said_in_place(context, start):
+    server = start()
+    page = visit(context, server, "Train")
+    page.locator("#facts").get_by_text("parameters").wait_for()
+    page.locator("#name textarea, #name input").fill("../elsewhere")
+    page.get_by_role("button", name="Start training").click()
+    wait_for(page, "no name for a run", "#trouble")
+    page.get_by_role("button", name="All settings").click()
+    page.locator("#train-lr textarea, #train-lr input").fill("fast")
+    wait_for(page, "train.lr", "#trouble")
+    assert queue_of(server).jobs() == []
+    turn(page, "Try")
+    page.get_by_role("button", name="Ask").click()
+    wait_for(page, "No adapter is chosen", "#try-trouble")
+
+
+def test_layers_are_chosen_by_clicks_and_the_recipe_goes_both_ways(context, start):
+    server = start()
+    page = visit(context, server, "Train")
+    page.get_by_role("button", name="Where it learns").click()
+    page.locator("#blocks button[aria-label='all q_proj']").click()
+    page.wait_for_function(
+        "document.querySelectorAll('#blocks td button[aria-pressed=false]').length == 6"
+    )
+    page.get_by_role("button", name="Recipe and command").click()
+    page.wait_for_function("document.querySelector('.cm-content').innerText.includes('q_proj')")
+    page.get_by_label("Query and value").check()
+    page.wait_for_function(
+        "document.querySelectorAll('#blocks td button[aria-pressed=true]').length == 12"
+    )
+    page.get_by_role("button", name="All settings").click()
+    targets = page.locator("#lora-targets textarea, #lora-targets input")
+    assert targets.input_value() == "[q, v]"
+    editor = page.locator(".cm-content").first
+    editor.click()
+    text = editor.inner_text()
+    page.keyboard.press("Control+a")
+    page.keyboard.insert_text(text.replace("- q\n", "- o\n"))
+    page.get_by_role("button", name="Use this recipe").click()
+    page.wait_for_function(
+        "document.querySelector('#lora-targets textarea, #lora-targets input').value == '[o, v]'"
+    )
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [1200, 420])
+def test_every_tab_in_every_light_and_width(browser, start, dark, width):
+    server = start()
+    context = browser.new_context(
+        viewport={"width": width, "height": 800}, color_scheme="dark" if dark else "light"
+    )
+    try:
+        page = visit(context, server)
+        for tab in ("Library", "Train", "Try", "Blend", "Learn"):
+            turn(page, tab) if width > 500 else _turn_narrow(page, tab)
+            page.get_by_role("tabpanel").first.wait_for()
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, tab
+            back, front = page.evaluate(
+                """() => { const own = getComputedStyle(document.body);
+                    return [own.backgroundColor, own.color].map(
+                        text => text.match(/\\d+/g).slice(0, 3).reduce((a, b) => a + +b, 0)) }"""
+            )
+            assert (back < front) == dark, tab
+        assert page.wrong == []
+        assert page.foreign == []
+    finally:
+        context.close()
+
+
+def _turn_narrow(page, tab: str) -> None:
+    """Tabs that have no room stand in a menu."""
+    own = page.get_by_role("tab", name=tab, exact=True)
+    if own.count() == 0 or not own.first.is_visible():
+        page.locator(".overflow-menu button").first.click()
+    page.get_by_text(tab, exact=True).first.click()
+
+
+def test_by_keyboard_alone(context, start):
+    server = start()
+    page = visit(context, server)
+    page.get_by_role("tab", name="Library").focus()
+    page.keyboard.press("ArrowRight")
+    focused = page.evaluate("document.activeElement.innerText")
+    if focused != "Train":  # tabs that are reached one by one
+        page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.locator("#facts").get_by_text("parameters").wait_for()
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.innerText") == "Start training":
+            break
+    else:
+        raise AssertionError("the button cannot be reached")
+    page.keyboard.press("Enter")
+    wait_for(page, "in the queue", "#trouble")
+    assert len(queue_of(server).jobs()) == 1
