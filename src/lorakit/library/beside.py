@@ -27,7 +27,7 @@ ENDINGS = (PAGE.ending, SOURCE.ending, *PICTURES, *(f".preview{end}" for end in 
 
 
 def page_of(place: Path) -> Path | None:
-    """The Markdown page of an adapter; a file without one has its folder's, if it is alone there."""
+    """An adapter's Markdown page; a file without one has its folder's, if it is alone there."""
     own = PAGE.of(place)
     if own.is_file():
         return own

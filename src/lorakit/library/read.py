@@ -166,14 +166,18 @@ def _states(place: Path) -> list[os.stat_result]:
 
 def _date(told: Told, states: Iterable[os.stat_result]) -> str:
     """When it was trained, where something says so, else when its tensors were written."""
-    given = told.date
-    if isinstance(given, str) and given:
-        try:
-            given = datetime.fromisoformat(given.replace("Z", "+00:00")).timestamp()
-        except (ValueError, OverflowError, OSError):
-            given = None
-    moments = (given, *(state.st_mtime for state in states))
+    moments = [_moment(told.date), *(state.st_mtime for state in states)]
     return next(filter(None, map(_iso, moments)), "")
+
+
+def _moment(told: str | float | None) -> float | None:
+    """Seconds since 1970 of a date in ISO 8601."""
+    if not isinstance(told, str):
+        return told
+    try:
+        return datetime.fromisoformat(told.replace("Z", "+00:00")).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def _iso(moment: float | None) -> str:

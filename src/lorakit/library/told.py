@@ -9,7 +9,6 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from lorakit.library.untrusted import MOST, text, texts
 
@@ -24,7 +23,7 @@ class Told:
     title: str = ""
     base: str = ""
     description: str = ""
-    date: Any = ""
+    date: str | float | None = None
     triggers: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
 

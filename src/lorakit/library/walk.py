@@ -19,7 +19,7 @@ MOST_FOLDERS = 20_000  # of one root
 CONFIG, MANIFEST = "adapter_config.json", "lorakit.json"
 TENSORS, PICKLE = "adapter_model.safetensors", "adapter_model.bin"
 SINGLE = (".safetensors", ".gguf")
-_PASSED = ("checkpoints", "__pycache__", "node_modules", "__MACOSX")
+PASSED = ("checkpoints", "__pycache__", "node_modules", "__MACOSX")
 _OF_FOLDER = {
     CONFIG, TENSORS, PICKLE, MANIFEST, PAGE.name, SOURCE.name,
     *(f"preview{end}" for end in PICTURES),
@@ -72,7 +72,7 @@ class Walk:
                         if self._leads_inside(item):
                             files[item.name] = item
                     elif item.is_dir(follow_symlinks=False):
-                        if not item.name.startswith(".") and item.name not in _PASSED:
+                        if not item.name.startswith(".") and item.name not in PASSED:
                             inner.append(item.path)
                     elif item.is_file(follow_symlinks=False):
                         files[item.name] = item
