@@ -76,6 +76,8 @@ def glance_folder(folder: str | os.PathLike) -> Glance | None:
 def glance_file(file: str | os.PathLike) -> Glance | None:
     """What is in a single file of tensors, or None where it holds no adapter of a known format."""
     path = Path(file)
+    if path.suffix not in SINGLE:
+        return None
     try:
         told, shapes = _head(path)
     except gguf_file.NoAdapterError:

@@ -45,8 +45,8 @@ def edit(
 def read_page(place: Path) -> tuple[Path, front.Page]:
     """Where an adapter's own page is or would be, and its parts. Raises `LibraryError`."""
     path = PAGE.of(place)
-    if path.is_symlink():
-        raise LibraryError(f"{printable(str(path))} is a link, which is not written through.")
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise LibraryError(f"{printable(str(path))} is no plain file, and is not written to.")
     try:
         data = path.read_bytes() if path.exists() else b""
         if len(data) > MOST_PAGE:

@@ -59,7 +59,7 @@ def read_entry(path: str | os.PathLike, *, root: str | os.PathLike | None = None
 
 def look(place: Path, root: Path | None) -> Entry | None:
     """The entry of a place without links in its folders, or None where there is no adapter."""
-    if not place.exists():
+    if not (place.is_dir() or place.is_file()):  # nor a pipe, which would be waited for
         return None
     seen = glance_folder(place) if place.is_dir() else glance_file(place)
     if seen is None:

@@ -55,6 +55,8 @@ def numbers(value: Any) -> dict[str, float]:
 def read_some(path: Path, most: int) -> bytes | None:
     """The bytes of a file, or None where there is none, or it has more than `most`."""
     try:
+        if not path.is_file():  # a pipe would be waited for
+            return None
         with path.open("rb") as file:
             data = file.read(most + 1)
     except OSError:
