@@ -8,6 +8,7 @@ import struct
 
 import pytest
 from safetensors.torch import load_file, save_file
+from test_convert import image_adapter
 
 import lorakit as lk
 from families import adapter, build, randomise
@@ -18,7 +19,6 @@ from lorakit.formats.load import read_adapter
 from lorakit.formats.save import put_files
 from lorakit.formats.tensors import MOST_HEADER
 from lorakit.methods import BASELINES, LOW_RANK, METHODS
-from test_convert import image_adapter
 
 TENSORS = "adapter_model.safetensors"
 IMAGES = ("kohya", "diffusers")

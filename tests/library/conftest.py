@@ -7,10 +7,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from shelves import kohya
 
 import lorakit as lk
 from families import build, randomise
-from shelves import kohya
 
 RUN = {
     "recipe": {

@@ -7,12 +7,12 @@ import os
 import shutil
 
 import pytest
+from shelves import kohya
 
 import lorakit as lk
 from lorakit.core.errors import LibraryError, LorakitError
 from lorakit.library.entry import restored
 from lorakit.library.read import read_entry
-from shelves import kohya
 
 LAUGHS = "a: &a [x, x]\n" + "".join(f"{c}: &{c} [*{p}, *{p}]\n" for p, c in zip("abcdef", "bcdefg"))
 
