@@ -27,6 +27,7 @@ _PIPELINES = {
     "regression": "text-classification", "token-classification": "token-classification",
     "question-answering": "question-answering", "image": "text-to-image",
 }  # fmt: skip
+_MARKS = {**{c: f"\\{c}" for c in "\\`*_[]|#"}, "<": "&lt;", ">": "&gt;", "&": "&amp;"}
 _AUTO = {"classification": "AutoModelForSequenceClassification",
          "regression": "AutoModelForSequenceClassification",
          "seq2seq": "AutoModelForSeq2SeqLM"}  # fmt: skip
@@ -190,8 +191,7 @@ def _limits(entry: Entry) -> str:
 
 def _plain(value: str) -> str:
     """A text in which nothing is markup: of a page, a table or HTML."""
-    kept = text(value, 2000)
-    return "".join(f"\\{c}" if c in "\\`*_[]<>|#" else c for c in kept)
+    return "".join(_MARKS.get(char, char) for char in text(value, 2000))
 
 
 def _code(value: Any) -> str:

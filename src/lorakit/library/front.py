@@ -16,6 +16,7 @@ from lorakit.core.errors import LibraryError
 
 MOST = 2**16  # bytes of front matter that are read
 _DEEPEST = 20
+_BREAKS = ("\\x85", "\\u2028", "\\u2029", "\\ufeff")  # ends of lines to YAML, as repr has them
 _FENCE = re.compile(r"\A(\ufeff?---[ \t]*\r?\n)(.*?)^(---[ \t]*(?:\r?\n|\Z))", re.DOTALL | re.M)
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C where PyYAML was built so
 _DAMAGE = (yaml.YAMLError, ValueError, RecursionError, TypeError, OverflowError, AttributeError)
@@ -51,20 +52,15 @@ class Page:
             return self
         before = parsed(self.front)
         end = "\r\n" if "\r\n" in self.text else "\n"
-        lines = self.front.splitlines(keepends=True)
-        if lines and not lines[-1].endswith("\n"):
-            lines[-1] += end
+        front = self.front if self.front.endswith("\n") or not self.front else self.front + end
         spans = _spans(self.front)
         fresh = dict(values)
         for key in sorted(spans.keys() & fresh.keys(), key=lambda key: -spans[key][0]):
             first, last = spans[key]
-            lines[first:last] = _written(key, fresh.pop(key), end)
-        for key, value in fresh.items():
-            lines += _written(key, value, end)
-        front = "".join(lines)
-        page = Page(self.fence or f"---{end}", front, self.close or f"---{end}", self.body)
-        if not self.close and self.body:
-            page = Page(page.fence, front, page.close + end, self.body)
+            front = front[:first] + _written(key, fresh.pop(key), end) + front[last:]
+        front += "".join(_written(key, value, end) for key, value in fresh.items())
+        gap = end if not self.close and self.body else ""
+        page = Page(self.fence or f"---{end}", front, (self.close or f"---{end}") + gap, self.body)
         _check(before, values, front)
         return page
 
@@ -107,31 +103,38 @@ def _check_tame(front: str) -> None:
 
 
 def _spans(front: str) -> dict[str, tuple[int, int]]:
-    """First line and the line behind the last of each key at the top."""
+    """Where the lines of each key at the top begin and end."""
     node = yaml.compose(front, Loader=yaml.SafeLoader)
     if node is None:
         return {}
     if node.flow_style:
         raise LibraryError("The front matter is written in braces. Write it with a key a line.")
-    return {key.value: (key.start_mark.line, _end(key, value)) for key, value in node.value}
+    return {
+        key.value: (front.rfind("\n", 0, key.start_mark.index) + 1, _end(front, key, value))
+        for key, value in node.value
+    }
 
 
-def _end(key: Any, value: Any) -> int:
-    """The line behind a value: where its last scalar or bracket ends."""
+def _end(front: str, key: Any, value: Any) -> int:
+    """Where the line ends in which a value has its last scalar or bracket."""
     last = value
     while isinstance(last, yaml.CollectionNode) and not last.flow_style and last.value:
         child = last.value[-1]
         last = child[1] if isinstance(child, tuple) else child
     mark = last.end_mark
     # A block of text ends at the beginning of the line behind it.
-    return max(mark.line if mark.column == 0 else mark.line + 1, key.end_mark.line + 1)
+    if mark.column == 0 and mark.index > key.end_mark.index:
+        return mark.index
+    line = front.find("\n", max(mark.index, key.end_mark.index))
+    return len(front) if line < 0 else line + 1
 
 
-def _written(key: str, value: Any, end: str) -> list[str]:
+def _written(key: str, value: Any, end: str) -> str:
     if value is None:
-        return []
-    text = yaml.safe_dump({key: value}, sort_keys=False, allow_unicode=True, width=10_000)
-    return [f"{line}{end}" for line in text.splitlines()]
+        return ""
+    plain = not any(mark in repr(value) for mark in _BREAKS)
+    text = yaml.safe_dump({key: value}, sort_keys=False, allow_unicode=plain, width=10_000)
+    return text.replace("\n", end)
 
 
 def _check(before: Mapping[str, Any], values: Mapping[str, Any], front: str) -> None:

@@ -37,7 +37,7 @@ def rename(entry: Entry, name: str) -> Entry:
     for old, new in moves:
         _free(old, new)
     move_all(moves)
-    return read_entry(_called(place, place, label), root=entry.root)
+    return read_entry(moves[-1][1], root=entry.root)  # the place itself is moved last
 
 
 def _called(old: Path, place: Path, label: str) -> Path:
