@@ -20,7 +20,9 @@ from lorakit.formats import files, manifest, peft_config
 from lorakit.library import walk
 from lorakit.library.index import Library, Refreshed
 from lorakit.library.read import read_entry
+from lorakit.library.rename import rename
 from lorakit.library.store import FILE
+from lorakit.library.trash import delete, restore
 
 
 @pytest.fixture
@@ -192,6 +194,19 @@ def test_links_of_the_hubs_cache_are_followed(library, root, made):
     (entry,) = [entry for entry in library.search() if not entry.problem]
     assert entry.path == str(snapshot)
     assert entry.ranks == (4,)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names there are text")
+def test_names_that_are_no_text(library, made, root):
+    odd = os.fsdecode(os.fsencode(root) + b"/p\xff")
+    shutil.copytree(made, odd)
+    kohya(root / "x.safetensors").rename(f"{odd}.safetensors")
+    assert library.refresh() == Refreshed(2, 0, 0, 2)
+    assert {entry.path for entry in library.search("p")} == {odd, f"{odd}.safetensors"}
+    assert library.refresh() == Refreshed(0, 0, 0, 2)
+    entry = library.pick(odd)
+    assert restore(delete(entry)) == entry
+    assert rename(entry, "text").name == "text"
 
 
 def test_several_roots_and_one_within_another(root, made, tmp_path):

@@ -81,6 +81,12 @@ def test_a_folders_page_is_that_of_a_file_alone_in_it(root):
     assert read_entry(path).tags == ("its own",)
 
 
+def test_a_file_that_is_called_as_all_are_shows_its_folder(root):
+    entry = read_entry(kohya(root / "axes" / "pytorch_lora_weights.safetensors"), root=root)
+    assert (entry.name, entry.shown) == ("pytorch_lora_weights", "axes")
+    assert read_entry(entry.path, root=root / "axes").shown == "pytorch_lora_weights"
+
+
 def test_the_same_place_has_the_same_id(poet, root, tmp_path):
     (tmp_path / "link").symlink_to(root)
     again = read_entry(tmp_path / "link" / "poet")

@@ -19,14 +19,13 @@ def outside(tmp_path, root):
     (folder / "secret").write_text("x")
     (root / "out").symlink_to(folder)
     (root / "file").symlink_to(folder / "secret")
-    (root / "loop").symlink_to(root / "loop")
     (root / "in").mkdir()
     (root / "back").symlink_to(root / "in")
     return folder
 
 
 BAD = ["..", ".", "", "../outside", "in/../../outside", "in/..", "out/secret", "out/new", "file",
-       "a\0b", "/etc/passwd", "/", "loop/x"]  # fmt: skip
+       "a\0b", "/etc/passwd", "/"]  # fmt: skip
 
 
 @pytest.mark.parametrize("path", BAD)

@@ -20,6 +20,7 @@ from lorakit.library.told import Told, told_by
 from lorakit.library.untrusted import LONGEST_TEXT, numbers, read_some, text, texts
 
 _MOST = 2**16  # bytes of a recipe, of metrics, of a page's head
+_GENERIC = ("pytorch_lora_weights", "adapter_model", "adapter", "lora")
 _TASKS = {
     "CAUSAL_LM": "causal-lm", "SEQ_CLS": "classification", "SEQ_2_SEQ_LM": "seq2seq",
     "TOKEN_CLS": "token-classification", "QUESTION_ANS": "question-answering",
@@ -78,7 +79,7 @@ def _entry(place: Path, root: Path, seen: Glance, told: Told, about: _Beside) ->
     return Entry(
         id=entry_id(place), path=str(place), root=str(root),
         name=own.stem if place.is_file() else own.name,
-        title=text(page.get("model_name")) or told.title,
+        title=text(page.get("model_name")) or told.title or _folder_of(place, root),
         base=base or told.base,
         task=text(recipe.get("task")) or _TASKS.get(seen.task or "", text(seen.task).lower()),
         method=text(seen.method), format=seen.format, ranks=seen.ranks[:1000],
@@ -91,6 +92,12 @@ def _entry(place: Path, root: Path, seen: Glance, told: Told, about: _Beside) ->
         run=None if about.run is None else str(about.run),
         source=_source(about.source), problem=text(seen.problem, 400),
     )  # fmt: skip
+
+
+def _folder_of(place: Path, root: Path) -> str:
+    """What a file is better called by that has the name which its tool gives to all."""
+    plain = place.is_file() and place.stem in _GENERIC and place.parent != root
+    return text(printable(place.parent.name)) if plain else ""
 
 
 def _beside(place: Path, seen: Glance) -> _Beside:

@@ -10,9 +10,10 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lorakit.library.untrusted import MOST, text, texts
+from lorakit.library.untrusted import text, texts
 
 _MOST_TAGS = 12  # of the captions' words, the most frequent
+_LONGEST_WORD = 50  # letters; captions that are whole sentences make no tags
 _MOST_JSON = 2**21
 
 
@@ -51,9 +52,9 @@ def _frequent(written: str) -> tuple[str, ...]:
     counts: Counter[str] = Counter()
     for words in folders.values() if isinstance(folders, dict) else ():
         for word, count in words.items() if isinstance(words, dict) else ():
-            if isinstance(count, int) and 0 < count < 2**40 and len(word) < MOST:
-                counts[text(word)] += count
-    return tuple(word for word, _ in counts.most_common(_MOST_TAGS) if word)
+            if isinstance(count, int) and 0 < count < 2**40 and len(word) <= _LONGEST_WORD:
+                counts[word] += count
+    return texts([word for word, _ in counts.most_common(_MOST_TAGS)])
 
 
 def _seconds(written: str | None) -> float | None:
