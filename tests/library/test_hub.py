@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from huggingface_hub import CommitInfo, HfApi
 from shelves import kohya, tree
 
 from lorakit.core.errors import AdapterFileError, AdapterNameError, HubError
@@ -57,6 +59,17 @@ def hub(tmp_path, monkeypatch):
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     (tmp_path / "hub").mkdir()
     return Hub(tmp_path / "hub")
+
+
+def test_the_real_api_takes_what_is_asked_here():
+    for call, words, named in (
+        (HfApi.repo_info, ("r",), ("revision", "files_metadata")),
+        (HfApi.hf_hub_download, ("r", "name"), ("revision", "local_dir")),
+        (HfApi.create_repo, ("r",), ("private", "exist_ok")),
+        (HfApi.create_commit, ("r",), ("operations", "commit_message")),
+    ):
+        inspect.signature(call).bind(None, *words, **dict.fromkeys(named))
+    assert {"oid", "commit_url"} <= set(CommitInfo.__dataclass_fields__)
 
 
 def test_offline_is_said_at_once(poet, root, tmp_path, monkeypatch):

@@ -134,6 +134,12 @@ def test_filters_and_orders(filled):
             filled.search(**wrong)
 
 
+def test_answers_are_the_askers_own(filled):
+    (entry,) = filled.search(text="e2e")
+    entry.metrics.clear()
+    assert filled.find(entry.id).metrics
+
+
 def test_facets_count_what_is_found(filled):
     facets = filled.facets()
     for name in ("base", "task", "method", "format"):

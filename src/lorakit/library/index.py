@@ -9,7 +9,6 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -225,6 +224,5 @@ def _drop(connection: sqlite3.Connection, path: bytes) -> None:
         connection.execute(f"DELETE FROM {table} WHERE {column} = ?", row)
 
 
-@lru_cache(maxsize=4096)
 def _entry(stored: str) -> Entry:
     return restored(json.loads(stored))
