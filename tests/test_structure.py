@@ -17,8 +17,8 @@ SOURCE = Path(lorakit.__file__).parent
 # earlier row.
 ROWS = {
     "core": 1, "layers": 2, "methods": 3, "formats": 4, "analysis": 5, "models": 6, "metrics": 6,
-    "tasks": 7, "train": 8, "eval": 8, "bench": 8, "study": 9, "jobs": 9, "demo": 10, "web": 11,
-    "cli": 12,
+    "tasks": 7, "train": 8, "eval": 8, "bench": 8, "study": 9, "jobs": 9, "library": 9, "demo": 10,
+    "web": 11, "cli": 12,
 }  # fmt: skip
 # What a row may import from outside; the standard library is free to all.
 CORE_MAY_IMPORT = {"torch"}

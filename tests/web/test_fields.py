@@ -72,7 +72,7 @@ def test_a_task_shows_the_fields_of_data_that_it_reads(task):
     names = set()
     for module in (task, *(("classification",) if task == "regression" else ())):
         file = importlib.import_module(f"lorakit.tasks.{module}").__file__
-        tree = ast.parse(Path(file).read_text())
+        tree = ast.parse(Path(str(file)).read_text())
         names |= {
             own.attr for own in ast.walk(tree)
             if isinstance(own, ast.Attribute) and ast.unparse(own.value).endswith("options")

@@ -27,6 +27,7 @@ VERBS = (
     "extract",
     "generate",
     "inspect",
+    "library",
     "merge",
     "plan",
     "predict",
@@ -67,7 +68,10 @@ def _lorakit(
 
 for _verb in VERBS:
     _module = importlib.import_module(f"lorakit.cli.{_verb}")
-    app.command(_verb, context_settings=getattr(_module, "CONTEXT", None))(_module.command)
+    if hasattr(_module, "verbs"):  # a verb with verbs of its own
+        app.add_typer(_module.verbs, name=_verb)
+    else:
+        app.command(_verb, context_settings=getattr(_module, "CONTEXT", None))(_module.command)
 
 
 def main() -> None:

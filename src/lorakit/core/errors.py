@@ -78,6 +78,18 @@ class QueueError(LorakitError):
     """A job or run that is not there, or not in a state for what was asked of it."""
 
 
+class LibraryError(LorakitError):
+    """An adapter of a library that is not there, or cannot be moved, changed or brought back."""
+
+
+class OutsideError(LibraryError):
+    """A path that is not inside the folders of the library."""
+
+
+class HubError(LorakitError):
+    """The hub cannot be asked, or does not have what was asked for."""
+
+
 class MissingExtraError(LorakitError):
     """An optional dependency that is not installed."""
 

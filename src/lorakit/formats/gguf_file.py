@@ -8,7 +8,8 @@ follow each other without a gap is what ggml's src/gguf.cpp demands.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from mmap import mmap
 from typing import Any
 
 import torch
@@ -21,12 +22,17 @@ ALIGNMENT = "general.alignment"
 _VERSIONS = (2, 3)  # their layout is the same
 _MOST = 2**16  # values, or tensors; an adapter has hundreds
 _MOST_ENTRIES = 2**18  # texts in arrays
+_MOST_LETTERS = 2**24  # bytes of all names and texts
 _NUMBERS = {
     0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"
 }  # fmt: skip
 _TEXT, _ARRAY = 8, 9
 _TYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 30}
 _DTYPES = {number: dtype for dtype, number in _TYPES.items()}
+
+
+class NoAdapterError(UnsupportedError):
+    """A GGUF of another type: a model, mostly."""
 
 
 def write(values: Mapping[str, str | int | float], tensors: Mapping[str, Tensor]) -> bytes:
@@ -50,6 +56,23 @@ def read(data: bytes, where: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
     An array is only walked over, and its value is its length.
     """
+    cursor, values, table = _head(data, where)
+    found: dict[str, Tensor] = {}
+    for key, (shape, dtype, raw) in _places(cursor, table, values.get(ALIGNMENT, 32)):
+        found[key] = torch.frombuffer(bytearray(raw), dtype=dtype).view(shape)
+    return values, found
+
+
+def read_shapes(
+    data: bytes | mmap, where: str
+) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
+    """The values and the shapes of the tensors; of a mapped file only the head is touched."""
+    cursor, values, table = _head(data, where)
+    places = _places(cursor, table, values.get(ALIGNMENT, 32))
+    return values, {key: shape for key, (shape, *_) in places}
+
+
+def _head(data: bytes | mmap, where: str) -> tuple[_Cursor, dict[str, Any], dict[str, Any]]:
     cursor = _Cursor(data, where)
     if cursor.take(4) != MAGIC:
         raise AdapterFileError(f"{where} is no GGUF file. Fetch the adapter again.")
@@ -62,21 +85,26 @@ def read(data: bytes, where: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     counts = [cursor.number("Q") for _ in range(2)]
     if max(counts) > _MOST:
         raise cursor.damaged(f"it claims {counts[0]} tensors and {counts[1]} values")
-    values = cursor.named(counts[1], lambda: cursor.value(cursor.number("I")))
-    if values.get("general.type") != "adapter":
-        raise UnsupportedError(
-            f"{where} is GGUF of the type {values.get('general.type', 'model')!r}; expected an "
-            "adapter. Name the file that convert_lora_to_gguf.py made."
-        )
-    table = cursor.named(counts[0], cursor.entry)
-    return values, _tensors(cursor, table, values.get(ALIGNMENT, 32))
+    values = cursor.named(counts[1], cursor.typed)
+    if "general.type" not in values:
+        raise NoAdapterError(_no_adapter(where, "model"))
+    return cursor, values, cursor.named(counts[0], cursor.entry)
 
 
-def _tensors(cursor: _Cursor, table: dict[str, Any], step: Any) -> dict[str, Tensor]:
+def _no_adapter(where: str, kind: object) -> str:
+    return (
+        f"{where} is GGUF of the type {kind!r}; expected an adapter. Name the file that "
+        "convert_lora_to_gguf.py made."
+    )
+
+
+def _places(
+    cursor: _Cursor, table: dict[str, Any], step: Any
+) -> Iterator[tuple[str, tuple[tuple[int, ...], torch.dtype, memoryview]]]:
+    """Shape, dtype and bytes of each tensor."""
     if not isinstance(step, int) or not 8 <= step <= 4096 or step & (step - 1):
         raise cursor.damaged(f"its alignment is {step!r}")
     start, end = -(-cursor.place // step) * step, 0
-    found: dict[str, Tensor] = {}
     for key, (shape, kind, offset) in table.items():
         if kind not in _DTYPES:
             raise UnsupportedError(
@@ -90,19 +118,18 @@ def _tensors(cursor: _Cursor, table: dict[str, Any], step: Any) -> dict[str, Ten
             count *= axis
         cursor.place = start + offset
         raw = cursor.take(count * dtype.itemsize)
-        found[key] = torch.frombuffer(bytearray(raw), dtype=dtype).view(shape)
+        yield key, (shape, dtype, raw)
         end = -(-(offset + len(raw)) // step) * step
     if len(cursor.data) > start + end:
         raise cursor.damaged("there are bytes after the last tensor")
-    return found
 
 
 class _Cursor:
     """A place in the file; nothing is taken that the file does not have."""
 
-    def __init__(self, data: bytes, where: str) -> None:
+    def __init__(self, data: bytes | mmap, where: str) -> None:
         self.data, self.where, self.place = memoryview(data), where, 0
-        self.texts = 0
+        self.texts = self.letters = 0
 
     def damaged(self, what: str) -> AdapterFileError:
         return AdapterFileError(f"{self.where} is damaged: {what}. Fetch the adapter again.")
@@ -117,10 +144,22 @@ class _Cursor:
         return struct.unpack(f"<{code}", self.take(struct.calcsize(f"<{code}")))[0]
 
     def text(self) -> str:
+        length = self.number("Q")
+        held = self.take(length)
+        self.letters += length
+        if self.letters > _MOST_LETTERS:
+            raise self.damaged(f"its texts are of {self.letters} bytes")
         try:
-            return bytes(self.take(self.number("Q"))).decode()
+            return bytes(held).decode()
         except UnicodeDecodeError as error:
             raise self.damaged(f"a text before {self.place} is not UTF-8") from error
+
+    def typed(self, key: str) -> Any:
+        value = self.value(self.number("I"))
+        # Said at once: a model's texts, which may be more than is read here, come behind it.
+        if key == "general.type" and value != "adapter":
+            raise NoAdapterError(_no_adapter(self.where, value))
+        return value
 
     def value(self, kind: int) -> Any:
         if kind == _TEXT:
@@ -142,7 +181,7 @@ class _Cursor:
             raise self.damaged(f"it has an array of {count} values of type {kind}")
         return count
 
-    def entry(self) -> tuple[tuple[int, ...], int, int]:
+    def entry(self, key: str) -> tuple[tuple[int, ...], int, int]:
         axes = self.number("I")
         if not 1 <= axes <= 4:
             raise self.damaged(f"a tensor has {axes} axes")
@@ -157,7 +196,7 @@ class _Cursor:
             key = self.text()
             if key in found:
                 raise self.damaged(f"{key!r} stands twice")
-            found[key] = read_one()
+            found[key] = read_one(key)
         return found
 
 

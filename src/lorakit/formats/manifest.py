@@ -42,18 +42,8 @@ def read(files: Mapping[str, bytes], where: str) -> dict[str, Any] | None:
     """The manifest among the files, after every file it lists was found unchanged; or None."""
     if MANIFEST not in files:
         return None
-    here = f"{where}/{MANIFEST}"
-    content = read_json(files[MANIFEST], here)
-    listed = content.get("files")
-    shapes = (("files", dict), ("adapter", dict), ("base", dict), ("run", dict))
-    bad = next((key for key, kind in shapes if not isinstance(content.get(key), kind)), None)
-    if content.get("schema") != SCHEMA or bad or not isinstance(listed, dict):
-        problem = f"{bad} is missing" if bad else f"its schema is {content.get('schema')!r}"
-        raise AdapterFileError(
-            f"{here} cannot be read: {problem}; expected schema {SCHEMA}. Use the version of "
-            "lorakit that wrote it, or delete the file to load the adapter without proof."
-        )
-    for name, entry in listed.items():
+    content = parse(files[MANIFEST], where)
+    for name, entry in content["files"].items():
         expected = entry.get("sha256") if isinstance(entry, dict) else None
         if name not in files:
             raise AdapterFileError(f"{where} lacks {name}, which {MANIFEST} lists. Fetch it again.")
@@ -62,6 +52,21 @@ def read(files: Mapping[str, bytes], where: str) -> dict[str, Any] | None:
                 f"{where}/{name} is not what {MANIFEST} says was saved: it is damaged or was "
                 f"edited. Fetch it again; if the edit was meant, delete {MANIFEST}."
             )
+    return content
+
+
+def parse(data: bytes, where: str) -> dict[str, Any]:
+    """A manifest as it stands, compared with no file. Raises `AdapterFileError`."""
+    here = f"{where}/{MANIFEST}"
+    content = read_json(data, here)
+    shapes = ("files", "adapter", "base", "run")
+    bad = next((key for key in shapes if not isinstance(content.get(key), dict)), None)
+    if content.get("schema") != SCHEMA or bad:
+        problem = f"{bad} is missing" if bad else f"its schema is {content.get('schema')!r}"
+        raise AdapterFileError(
+            f"{here} cannot be read: {problem}; expected schema {SCHEMA}. Use the version of "
+            "lorakit that wrote it, or delete the file to load the adapter without proof."
+        )
     return content
 
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from typing import Any, NoReturn
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from lorakit.core.errors import AdapterFileError, shortlist
 
 _WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+MOST_HEADER = 2**24  # bytes; 50,000 tensors and long notes of their training need less
+_DAMAGE = (SafetensorError, ValueError, KeyError, TypeError, AttributeError)
 
 
 def read_json(data: bytes, where: str) -> dict[str, Any]:
@@ -48,12 +51,38 @@ def read_tensors(data: bytes, where: str) -> dict[str, Tensor]:
     """All tensors of a safetensors file, each one floating-point and finite."""
     try:
         tensors = safetensors.torch.load(data)
-    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise AdapterFileError(
-            f"{where} is {_kind(data) or f'damaged ({error})'}. Fetch the adapter again, or save "
-            "it again as safetensors."
-        ) from error
+    except _DAMAGE as error:
+        raise _damaged(data, where, error) from error
     return check_tensors(tensors, where)
+
+
+def read_shapes(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
+    """Shapes of the tensors and texts in a safetensors file's header; no tensor is read.
+
+    That the tensors fill the file is checked, what they hold is not. Raises `AdapterFileError`.
+    """
+    start = b""
+    try:
+        with path.open("rb") as file:
+            start = file.read(64)
+        length = int.from_bytes(start[:8], "little")
+        if length > MOST_HEADER:
+            raise ValueError(f"its header would be of {length} bytes")
+        with safe_open(path, framework="numpy") as opened:
+            names = sorted(opened.keys())
+            shapes = {key: tuple(opened.get_slice(key).get_shape()) for key in names}
+            return shapes, dict(opened.metadata() or {})
+    except OSError as error:
+        raise AdapterFileError(f"{path} cannot be read: {error}. Fetch it again.") from error
+    except _DAMAGE as error:
+        raise _damaged(start, str(path), error) from error
+
+
+def _damaged(data: bytes, where: str, error: Exception) -> AdapterFileError:
+    return AdapterFileError(
+        f"{where} is {_kind(data) or f'damaged ({error})'}. Fetch the adapter again, or save it "
+        "again as safetensors."
+    )
 
 
 def read_metadata(data: bytes) -> dict[str, str]:

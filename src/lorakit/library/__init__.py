@@ -1,0 +1,1 @@
+"""A library: all adapters below some folders, to be found, kept in order, taken in and shared."""
