@@ -112,11 +112,9 @@ def _note(page, server: Server, url: str) -> None:
 
 def shorten(page, steps: int) -> None:
     """Set the steps of the next training."""
+    page.locator("#facts").get_by_text("parameters").wait_for()  # the form has filled itself
     page.get_by_role("button", name="All settings").click()
-    box = page.locator("#train-steps textarea, #train-steps input").first
-    box.wait_for()
-    page.wait_for_timeout(1500)  # the form fills itself when the page opens
-    box.fill(str(steps))
+    page.locator("#train-steps textarea, #train-steps input").first.fill(str(steps))
     page.get_by_role("button", name="Recipe and command").click()
     page.wait_for_function(
         "steps => document.querySelector('.cm-content')?.innerText.includes('steps: ' + steps)",

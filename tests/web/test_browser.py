@@ -1,4 +1,4 @@
-"""The page in a real browser: from the first visit to an adapter that answers, and all that breaks."""
+"""The page in a real browser: from the first visit to an adapter that answers, and what breaks."""
 
 from __future__ import annotations
 

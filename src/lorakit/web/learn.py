@@ -58,19 +58,21 @@ class Learning:
         self.proof = gr.HTML(elem_id="learn-proof")
         gr.Markdown("#### Studies")
         self.reports = gr.HTML(elem_id="learn-reports")
+        self.met = gr.State("")  # the adapter whose layers are listed
         self._wire()
 
     def _wire(self) -> None:
         drawn = Step(self.drawn, [self.chosen, self.layer, self.rank], [self.picture])
         outs = [self.layer, self.rank, self.curve, self.proof]
-        wire(self.chosen.change, Step(self.picked, self.chosen, outs), drawn)
+        picked = Step(self.picked, [self.chosen, self.met], [*outs, self.met])
+        wire(self.chosen.change, picked, drawn)
         curved = Step(self.curved, [self.chosen, self.layer], [self.rank, self.curve])
         wire(self.layer.input, curved, drawn)
         wire(self.rank.change, drawn, latest=True)
         wire(self.prove.click, Step(self.proved, self.chosen, self.proof))
         opened = Step(self.opened, self.chosen, [self.chosen, self.reports])
         self.page.on_load(opened)
-        self.page.on_tab("learn", opened)
+        self.page.on_tab("learn", opened, picked, drawn)
 
     def opened(self, chosen: str | None) -> tuple[Any, str]:
         """The adapters with low-rank changes that are there now, and the studies' reports."""
@@ -79,8 +81,10 @@ class Learning:
         value = chosen if chosen in known else (known[0] if known else None)
         return gr.update(choices=listed, value=value), reports(self.page)
 
-    def picked(self, chosen: str | None) -> tuple[Any, ...]:
-        """The layers of an adapter, the one that changes most first."""
+    def picked(self, chosen: str | None, met: str) -> tuple[Any, ...]:
+        """The layers of another adapter than before, the one that changes most first."""
+        if chosen and chosen == met:
+            return tuple(gr.skip() for _ in range(5))
         with caught() as wrong:
             layers = list(self._values(chosen))
             if not layers:

@@ -94,7 +94,8 @@ class Training:
         rows = Step(self.maker.rows, values, self.seen)
         blocks = Step(self.maker.blocks, values, self.blocks)
         after = (anew, facts, rows, blocks)
-        wire(any_of(self.name.input, *(one.input for one in self.own)), anew, facts, latest=True)
+        # Change, and not input, which Gradio does not give for what is pasted.
+        wire(any_of(self.name.blur, *(one.change for one in self.own)), anew, facts, latest=True)
         wire(self.look.expand, rows)
         wire(self.where.expand, blocks)
         picked = Step(self.picked, [self.base, self.rows], [self.task, self.name, *fields])

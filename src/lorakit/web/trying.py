@@ -35,6 +35,7 @@ class Trying:
         self.trouble = gr.HTML(elem_id="try-trouble")
         self.shown = gr.HTML(elem_id="try-answers")
         self.off = gr.State([])
+        self.met = gr.State([])  # the adapters that input and conversation belong to
         self.turns = gr.State({})
         self._wire()
 
@@ -86,11 +87,13 @@ class Trying:
         drawn = Step(self.drawn, [self.chosen, self.off], self.grid)
         wire(self.grid.click, Step(self.clicked, [self.off, self.chosen], [self.off, self.grid]))
         wire(self.layers.expand, drawn)
-        outs = [self.text, self.anew, self.turns, self.off, self.trouble]
-        wire(self.chosen.change, Step(self.picked, [self.chosen, self.text], outs), drawn)
+        outs = [self.text, self.anew, self.turns, self.off, self.trouble, self.met]
+        picked = Step(self.picked, [self.chosen, self.text, self.met], outs)
+        wire(self.chosen.change, picked, drawn)
+        # A tab that is drawn for the first time tells of no change.
         opened = Step(self.opened, self.chosen, self.chosen)
-        self.page.on_load(opened)
-        self.page.on_tab("try", opened)
+        self.page.on_load(opened, picked)
+        self.page.on_tab("try", opened, picked)
 
     def ask(
         self, paths: list[str] | None, strength: float, off: list[str], with_base: bool,
@@ -123,14 +126,16 @@ class Trying:
         if wrong:
             yield wrong.html, gr.skip(), before
 
-    def picked(self, paths: list[str] | None, text: str) -> tuple[Any, ...]:
-        """An input to begin with, and no conversation yet, for other adapters."""
+    def picked(self, paths: list[str] | None, text: str, met: list[str]) -> tuple[Any, ...]:
+        """An input to begin with, and no conversation yet, for other adapters than before."""
+        if (paths or []) == met:
+            return tuple(gr.skip() for _ in range(6))
         chat, prompt = False, text
         with caught() as wrong:
             folders = self._folders(paths)
             chat = any(map(is_chat, folders))
             prompt = text or (example(folders[0], self.page.place) if folders else "")
-        return prompt, gr.update(visible=chat), {}, [], wrong.html
+        return prompt, gr.update(visible=chat), {}, [], wrong.html, paths or []
 
     def drawn(self, paths: list[str] | None, off: list[str]) -> str:
         """The table of layers, each on or off."""
