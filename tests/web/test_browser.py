@@ -110,6 +110,7 @@ def test_what_is_wrong_is_said_in_place(context, start):
     page.locator("#name textarea, #name input").fill("../elsewhere")
     page.get_by_role("button", name="Start training").click()
     wait_for(page, "no name for a run", "#trouble")
+    page.locator("#name textarea, #name input").fill("elsewhere")
     page.get_by_role("button", name="All settings").click()
     page.locator("#train-lr textarea, #train-lr input").fill("fast")
     wait_for(page, "train.lr", "#trouble")
@@ -166,8 +167,10 @@ def test_every_tab_in_every_light_and_width(browser, start, dark, width):
                         text => text.match(/\\d+/g).slice(0, 3).reduce((a, b) => a + +b, 0)) }"""
             )
             assert (back < front) == dark, tab
+            assert page.locator("#tabs").bounding_box()["width"] > min(width, 1000) - 80, tab
         assert page.wrong == []
         assert page.foreign == []
+        assert "Traceback" not in server.log.read_text()
     finally:
         context.close()
 

@@ -89,17 +89,11 @@ class Learning:
             layers = list(self._values(chosen))
             if not layers:
                 raise LorakitError("It has no low-rank change to look at.")
-            return gr.update(choices=layers, value=layers[0]), *self.curved(chosen, layers[0]), ""
-        return (
-            gr.update(choices=[], value=None),
-            gr.skip(),
-            gr.update(visible=False),
-            (
-                wrong.html
-                if chosen
-                else '<p class="empty">Train an adapter first, or import one.</p>'
-            ),
-        )
+            listed = gr.update(choices=layers, value=layers[0])
+            return listed, *self.curved(chosen, layers[0]), "", chosen
+        empty = '<p class="empty">Train an adapter first, or import one.</p>'
+        told = wrong.html if chosen else empty
+        return gr.update(choices=[], value=None), gr.skip(), gr.update(visible=False), told, ""
 
     def curved(self, chosen: str | None, layer: str | None) -> tuple[Any, Any]:
         """How much each rank loses."""
