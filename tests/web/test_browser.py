@@ -120,34 +120,6 @@ def test_what_is_wrong_is_said_in_place(context, start):
     wait_for(page, "No adapter is chosen", "#try-trouble")
 
 
-def test_layers_are_chosen_by_clicks_and_the_recipe_goes_both_ways(context, start):
-    server = start()
-    page = visit(context, server, "Train")
-    page.get_by_role("button", name="Where it learns").click()
-    page.locator("#blocks button[aria-label='all q_proj']").click()
-    page.wait_for_function(
-        "document.querySelectorAll('#blocks td button[aria-pressed=false]').length == 6"
-    )
-    page.get_by_role("button", name="Recipe and command").click()
-    page.wait_for_function("document.querySelector('.cm-content').innerText.includes('q_proj')")
-    page.get_by_label("Query and value").check()
-    page.wait_for_function(
-        "document.querySelectorAll('#blocks td button[aria-pressed=true]').length == 12"
-    )
-    page.get_by_role("button", name="All settings").click()
-    targets = page.locator("#lora-targets textarea, #lora-targets input")
-    assert targets.input_value() == "[q, v]"
-    editor = page.locator(".cm-content").first
-    editor.click()
-    text = editor.inner_text()
-    page.keyboard.press("Control+a")
-    page.keyboard.insert_text(text.replace("- q\n", "- o\n"))
-    page.get_by_role("button", name="Use this recipe").click()
-    page.wait_for_function(
-        "document.querySelector('#lora-targets textarea, #lora-targets input').value == '[o, v]'"
-    )
-
-
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [1200, 420])
 def test_every_tab_in_every_light_and_width(browser, start, dark, width):
@@ -158,7 +130,7 @@ def test_every_tab_in_every_light_and_width(browser, start, dark, width):
     try:
         page = visit(context, server)
         for tab in ("Library", "Train", "Try", "Blend", "Learn"):
-            turn(page, tab) if width > 500 else _turn_narrow(page, tab)
+            turn(page, tab)
             page.get_by_role("tabpanel").first.wait_for()
             assert page.evaluate("document.documentElement.scrollWidth") <= width, tab
             back, front = page.evaluate(
@@ -173,32 +145,3 @@ def test_every_tab_in_every_light_and_width(browser, start, dark, width):
         assert "Traceback" not in server.log.read_text()
     finally:
         context.close()
-
-
-def _turn_narrow(page, tab: str) -> None:
-    """Tabs that have no room stand in a menu."""
-    own = page.get_by_role("tab", name=tab, exact=True)
-    if own.count() == 0 or not own.first.is_visible():
-        page.locator(".overflow-menu button").first.click()
-    page.get_by_text(tab, exact=True).first.click()
-
-
-def test_by_keyboard_alone(context, start):
-    server = start()
-    page = visit(context, server)
-    page.get_by_role("tab", name="Library").focus()
-    page.keyboard.press("ArrowRight")
-    focused = page.evaluate("document.activeElement.innerText")
-    if focused != "Train":  # tabs that are reached one by one
-        page.keyboard.press("Tab")
-    page.keyboard.press("Enter")
-    page.locator("#facts").get_by_text("parameters").wait_for()
-    for _ in range(40):
-        page.keyboard.press("Tab")
-        if page.evaluate("document.activeElement.innerText") == "Start training":
-            break
-    else:
-        raise AssertionError("the button cannot be reached")
-    page.keyboard.press("Enter")
-    wait_for(page, "in the queue", "#trouble")
-    assert len(queue_of(server).jobs()) == 1
