@@ -103,6 +103,7 @@ def visit(context, server: Server, tab: str | None = None):
 def turn(page, tab: str) -> None:
     """Turn to a tab of the page; those that have no room stand in a menu."""
     name = re.compile(rf"^\s*{tab}\s*$")
+    page.locator("#tabs > .tab-wrapper [role=tab]:visible").first.wait_for()
     shown = page.locator("#tabs > .tab-wrapper [role=tab]:visible", has_text=name)
     if not shown.count():
         page.locator("#tabs > .tab-wrapper .overflow-menu > button").click()
