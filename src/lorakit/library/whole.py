@@ -36,9 +36,10 @@ def belongings(place: Path) -> list[Path]:
 @contextmanager
 def at_rest(run: Path | None) -> Iterator[None]:
     """While this lasts nobody trains in the run. Raises `LibraryError` if somebody does."""
-    from lorakit.train.lock import FILE, owned
+    from lorakit.train.folder import LOCK
+    from lorakit.train.lock import owned
 
-    locked = run is not None and (run / FILE).is_file()  # no lock is made where there was none
+    locked = run is not None and (run / LOCK).is_file()  # no lock is made where there was none
     try:
         with owned(run) if run is not None and locked else nullcontext():
             yield
