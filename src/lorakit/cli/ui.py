@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import typer
 
 
@@ -17,6 +19,7 @@ def command(
     auth: list[str] = typer.Option(
         None, "--auth", metavar="NAME:PASSWORD", help="A user who logs in; repeat."
     ),
+    as_json: bool = typer.Option(False, "--json", help="Print the address as JSON."),
 ) -> None:
     """Open the page: train, look through, try, blend and learn, in the browser.
 
@@ -30,6 +33,11 @@ def command(
     users = users_of(auth or [])
     place = Place.of(folder, root or [])
 
+    from lorakit.cli.output import show
     from lorakit.web.app import serve
 
-    serve(place, host=host, port=port, users=users)
+    def told(link: str) -> None:
+        show(f"open {link}", {"link": link}, as_json=as_json)
+        sys.stdout.flush()
+
+    serve(place, host=host, port=port, users=users, told=told)

@@ -74,7 +74,7 @@ def serve(
     shown = f"[{host}]" if ":" in host else host
     door = Door(secret, f"http://{shown}:{port}/", users=users)
     app = make_app(place, door=door, hosts=hosts)
-    told(f"open {door.link}")
+    told(door.link)
     uvicorn.run(app, host=host, port=port, log_level="warning", server_header=False, ws="none")
 
 
