@@ -80,6 +80,12 @@ def test_lower_rows_import_little(file):
         assert outside <= LIGHT
 
 
+def test_no_two_test_files_have_one_name():
+    """Of two that do pytest collects one alone, and says so only when it collects all."""
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert sorted({name for name in names if names.count(name) > 1}) == []
+
+
 def test_every_folder_has_a_row():
     folders = {path.name for path in SOURCE.iterdir() if path.is_dir() and path.name[0] != "_"}
     assert folders == set(ROWS)
