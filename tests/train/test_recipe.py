@@ -3,7 +3,14 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from lorakit.train.recipe import fields, make_recipe, parse_overrides, read_recipe
+from lorakit.core.errors import RecipeError
+from lorakit.train.recipe import (
+    fields,
+    make_recipe,
+    parse_overrides,
+    parse_recipe,
+    read_recipe,
+)
 
 SMALL = {"model": "m", "task": "completion", "data": {"train": "t"}, "output": "o"}
 
@@ -38,3 +45,8 @@ def test_a_dumped_recipe_is_the_same_recipe(tmp_path):
 def test_every_field_is_described():
     for name, field in fields().items():
         assert field.description or name == "task", name
+
+
+def test_text_that_is_nested_without_end_is_refused():
+    with pytest.raises(RecipeError, match="nested too deeply"):
+        parse_recipe("a: " + "[" * 5000)

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -62,26 +62,23 @@ def environment() -> dict[str, str]:
 
 def interrupt(lock: Path) -> bool:
     """Press Ctrl-C for the process that holds the lock; whether there was one."""
-    found = holder(lock)
-    if found is None or not found.lives():
-        return False
-    os.kill(found.pid, signal.SIGINT)
-    return True
+    return _told(lock, os.kill, signal.SIGINT)
 
 
 def kill(lock: Path) -> bool:
     """End the process that holds the lock, and those that it began; whether there was one."""
-    found = holder(lock)
-    if found is None or not found.lives():
-        return False
-    os.killpg(found.pid, signal.SIGKILL)  # a training is the first of its session, and its group
-    return True
+    # A training is the first of its session, and of its group.
+    return _told(lock, os.killpg, signal.SIGKILL)
 
 
 def terminate(lock: Path) -> bool:
     """Ask the worker that holds the lock to stop; whether there was one."""
+    return _told(lock, os.kill, signal.SIGTERM)
+
+
+def _told(lock: Path, send: Callable[[int, int], None], number: int) -> bool:
     found = holder(lock)
     if found is None or not found.lives():
         return False
-    os.kill(found.pid, signal.SIGTERM)
+    send(found.pid, number)
     return True

@@ -85,11 +85,10 @@ class Store:
         made = self.renewed
         try:
             return act()
-        except sqlite3.OperationalError as error:
-            if not _is_damage(error):
+        except sqlite3.DatabaseError as error:
+            # Busy, full or forbidden is no damage, which alone is mended by a new index.
+            if isinstance(error, sqlite3.OperationalError) and not _is_damage(error):
                 raise self._unusable(error) from error
-        except sqlite3.DatabaseError:
-            pass
         self._renew(made)
         try:
             return act()

@@ -120,16 +120,24 @@ def read_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
         raise RecipeError(f"{file} is not there. {_similar_files(file)}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{file} cannot be read as text: {error}.") from error
-    try:
-        raw = yaml.load(text, Loader=NoDuplicates)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{file} is not valid YAML: {_one_line(error)}.") from error
-    if not isinstance(raw, dict):
-        kind = "empty" if raw is None else f"a {type(raw).__name__}"
-        raise RecipeError(f"{file} is {kind}; expected fields such as `model:` and `task:`.")
+    raw = parse_recipe(text, str(file))
     for dotted, value in (overrides or {}).items():
         set_field(raw, dotted, value)
     return make_recipe(raw, str(file))
+
+
+def parse_recipe(text: str, where: str = "recipe") -> dict[str, Any]:
+    """The mapping that a recipe's text is, not checked yet, or `RecipeError`."""
+    try:
+        raw = yaml.load(text, Loader=NoDuplicates)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{where} is not valid YAML: {_one_line(error)}.") from error
+    except RecursionError:
+        raise RecipeError(f"{where} is nested too deeply. Write it with fewer brackets.") from None
+    if not isinstance(raw, dict):
+        kind = "empty" if raw is None else f"a {type(raw).__name__}"
+        raise RecipeError(f"{where} is {kind}; expected fields such as `model:` and `task:`.")
+    return raw
 
 
 def make_recipe(raw: Mapping[str, Any], where: str = "recipe") -> Recipe:

@@ -15,7 +15,6 @@ from markupsafe import Markup
 
 from lorakit.analysis.heatmap import grid
 from lorakit.analysis.inspect import Inspection
-from lorakit.core.errors import LorakitError
 from lorakit.library.entry import Entry
 from lorakit.web.told import alert, size
 
@@ -165,10 +164,3 @@ def spectra(found: Mapping[str, Sequence[float]]) -> Any:
     import pandas as pd
 
     return pd.DataFrame(rows, columns=["number", "share", "layer"])
-
-
-def whole(entry: Entry) -> Entry:
-    """The entry, if its adapter can be used; else `LorakitError` with why not."""
-    if entry.problem:
-        raise LorakitError(entry.problem)
-    return entry

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
 from markupsafe import Markup
 
 from lorakit.core.errors import LorakitError
@@ -13,7 +12,7 @@ from lorakit.models.brief import brief
 from lorakit.models.load import named_structure
 from lorakit.models.plan import plan
 from lorakit.train.preview import Preview, preview
-from lorakit.train.recipe import Recipe, get_field, make_recipe, set_field
+from lorakit.train.recipe import Recipe, get_field, make_recipe, parse_recipe, set_field
 from lorakit.web.blocks import blocks_of, draw, toggled
 from lorakit.web.choices import STORIES, Choices
 from lorakit.web.estimate import estimate
@@ -74,12 +73,7 @@ class Maker:
 
     def from_yaml(self, text: str, name: str) -> list[Any]:
         """Every component's value for a recipe that was typed; raises `LorakitError`."""
-        try:
-            raw = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise LorakitError(f"This is no YAML: {' '.join(str(error).split())}.") from error
-        if not isinstance(raw, dict):
-            raise LorakitError("Expected fields such as `model:` and `task:`.")
+        raw = parse_recipe(text)
         raw.setdefault("output", self.choices.output(name))
         recipe = self._inside(make_recipe(raw))
         if recipe.sweep:
