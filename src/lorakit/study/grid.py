@@ -16,6 +16,7 @@ from lorakit.study.identity import claim
 from lorakit.study.kinds import Cell, Figures, Record, Setting, Shown, Study
 from lorakit.study.ledger import Ledger
 from lorakit.study.report import write_report
+from lorakit.study.trim import trim
 from lorakit.train.lock import owned
 
 CELLS = "cells.jsonl"
@@ -67,6 +68,7 @@ def run_study(study: Study, setting: Setting, *, retry: bool = False) -> Done:
                 for group in _grouped(missing, study.group):
                     bar.set_postfix_str(_shortened(str(group[0])), refresh=sys.stderr.isatty())
                     _measure(study, group, setting, keep)
+                    trim()
             except (KeyboardInterrupt, Stopped) as error:
                 done = sum(cell.key in have for cell in cells)
                 raise Stopped(
