@@ -126,3 +126,55 @@ def shorten(page, steps: int) -> None:
         "steps => document.querySelector('.cm-content')?.innerText.includes('steps: ' + steps)",
         arg=steps,
     )
+
+
+def choose(page, dropdown: str, *names: str, only: bool = False) -> None:
+    """Choose from a list by what it shows; with `only` nothing else than this."""
+    box = page.locator(f"{dropdown} input[role=combobox]")
+    box.wait_for()
+    if only:
+        clear = page.locator(f"{dropdown} [aria-label='Clear all'], {dropdown} .remove-all")
+        page.wait_for_timeout(1500)  # a tab that is opened chooses by itself
+        if clear.count():
+            clear.first.click()
+    for name in names:
+        box.click()
+        shown = re.escape(name).replace("/", r"\/")  # as a pattern of the browser's
+        page.get_by_role("option", name=re.compile(rf"^\W*{shown}\W*$")).click()
+    page.keyboard.press("Escape")
+
+
+def reach(page, wanted: str | None) -> list[str]:
+    """Press Tab until an element has the focus; without one, what in the open tab is passed over.
+
+    Of radio buttons one is reached by Tab, the others by arrows, as browsers have it.
+    """
+    seen = page.evaluate("() => { window.met = new Set(); return 0 }")
+    for _ in range(300):
+        page.keyboard.press("Tab")
+        there = page.evaluate(
+            """wanted => {
+                const own = document.activeElement
+                const again = window.met.has(own)
+                window.met.add(own)
+                return [wanted !== null && own.matches(wanted), again || own === document.body]
+            }""",
+            None if wanted is None or ":has-text" in wanted else wanted,
+        )
+        if wanted is not None and (
+            there[0] or page.locator(f"{wanted}:focus").count()
+        ):  # :has-text is no selector of the browser's
+            return []
+        seen += there[1]
+        if wanted is None and seen > 2:
+            break
+    else:
+        raise AssertionError(f"Tab does not lead to {wanted}")
+    return page.evaluate(
+        """() => [...document.querySelectorAll('button, input, textarea, select, a[href]')]
+            .filter(own => own.checkVisibility({visibilityProperty: true, opacityProperty: true})
+                && !own.disabled && own.type !== 'radio' && own.type !== 'file'
+                && !window.met.has(own) && own.getClientRects().length
+                && !own.closest('[aria-hidden=true]'))
+            .map(own => own.outerHTML.slice(0, 160))"""
+    )

@@ -39,7 +39,7 @@ def test_there_and_back(more):
     raw = {**raw, **more, "data": {"train": "rows.jsonl", **more.get("data", {})}}
     shown = shown_of(KNOWN, raw)
     again = raw_of(KNOWN, shown, {**GIVEN, "output": "o"})
-    assert make_recipe(again) == make_recipe(raw)
+    assert make_recipe(again).dump() == make_recipe(raw).dump()  # with the order of patterns
     assert make_recipe(yaml.safe_load(as_yaml(again))) == make_recipe(raw)
 
 

@@ -6,8 +6,14 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from lorakit.layers.role import ATTENTION_NAMES, GATE_NAMES, GATE_UP_NAMES, UP_NAMES
+
 ELSEWHERE = "elsewhere"  # the row of targets that are in no numbered block
 ITSELF = "itself"  # the column of a block that is a target
+_LEAVES = [
+    *(name for names in ATTENTION_NAMES.values() for name in names),
+    *GATE_NAMES, *GATE_UP_NAMES, *UP_NAMES,
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,25 @@ def layout(targets: Iterable[str]) -> Layout:
     short = dict(zip(columns, _shortened(columns)))
     cells = {(row, short[column]): target for target, (row, column) in placed.items()}
     return Layout(rows, list(short.values()), cells)
+
+
+def in_order(targets: Iterable[str]) -> list[str]:
+    """Targets as a model would list them, where only a file names them, which sorts by letters.
+
+    Numbers count as numbers, and inside of a block query, key, value and output come first, then
+    gate, up and down.
+
+    >>> in_order(["h.10.down_proj", "h.10.q_proj", "h.9.v_proj", "h.9.k_proj"])
+    ['h.9.k_proj', 'h.9.v_proj', 'h.10.q_proj', 'h.10.down_proj']
+    """
+
+    def key(target: str) -> tuple:
+        row, column = _split(target)
+        block = [(part.isdigit(), int(part) if part.isdigit() else part) for part in row.split(".")]
+        leaf = column.rpartition(".")[2]
+        return block, _LEAVES.index(leaf) if leaf in _LEAVES else len(_LEAVES), column
+
+    return sorted(targets, key=key)
 
 
 def grid(values: Mapping[str, float]) -> Grid:

@@ -11,12 +11,22 @@ from lorakit.core.errors import AdapterFileError, ModelError
 from lorakit.core.registry import require_registry
 from lorakit.formats.files import read_folder
 from lorakit.formats.load import load
-from lorakit.formats.manifest import read
+from lorakit.formats.manifest import MANIFEST, read
 from lorakit.formats.peft import CONFIG
 from lorakit.formats.tensors import read_json
 from lorakit.models.load import load_base, load_tokenizer, pick_device
+from lorakit.models.quantise import LIBRARIES
 
 BASE = "base"
+# What of a manifest's record of the run is used here, and what it may be.
+_RECORD: dict[str, tuple[type, ...]] = {
+    "recipe": (dict,), "recipe.train": (dict,), "recipe.data": (dict,),
+    "recipe.train.quantise": (str,), "labels": (list, type(None)),
+    **dict.fromkeys(
+        ("end", "recipe.task", "recipe.data.prompt", "recipe.data.benchmark",
+         "recipe.data.chat_template"), (str, type(None)),
+    ),
+}  # fmt: skip
 
 
 @dataclass
@@ -102,18 +112,44 @@ def adapter_folder(place: str) -> Path:
 
 
 def about(folder: Path) -> tuple[str | None, str | None, dict[str, Any]]:
-    """The base's name, its task in PEFT's words, and the manifest's record of the run."""
+    """The base's name, its task in PEFT's words, and the manifest's record of the run.
+
+    A file of another tool says none of them.
+    """
+    if folder.is_file():
+        return None, None, {}
     files, where = read_folder(folder)
     if CONFIG not in files:
         raise AdapterFileError(f"{where} holds no adapter: it lacks {CONFIG}. Check the path.")
     config = read_json(files[CONFIG], f"{where}/{CONFIG}")
-    manifest = read(files, where) or {}
-    base = config.get("base_model_name_or_path")
+    run = (read(files, where) or {}).get("run", {})
+    _check_run(run, where)
+    base, task = (config.get(key) for key in ("base_model_name_or_path", "task_type"))
     return (
-        (base if isinstance(base, str) else None),
-        config.get("task_type"),
-        manifest.get("run", {}),
-    )
+        (base if isinstance(base, str) else None), (task if isinstance(task, str) else None), run,
+    )  # fmt: skip
+
+
+def _check_run(run: dict[str, Any], where: str) -> None:
+    """Raise `AdapterFileError` for a record that no training of ours writes: anybody may have."""
+    for name, kind in _RECORD.items():
+        *parents, last = name.split(".")
+        part = run
+        for parent in parents:
+            part = part.get(parent, {})  # which stands before its own parts in the table
+        if last in part and not isinstance(part[last], kind):
+            raise AdapterFileError(
+                f"{where}/{MANIFEST}: run.{name} is a {type(part[last]).__name__}, which training "
+                "never writes there. Fetch the adapter again, or delete the file."
+            )
+    if not all(isinstance(label, str) for label in run.get("labels") or ()):
+        raise AdapterFileError(f"{where}/{MANIFEST}: run.labels are no texts. Delete the file.")
+    way = run.get("recipe", {}).get("train", {}).get("quantise", "none")
+    if way not in ("none", *LIBRARIES):
+        raise AdapterFileError(
+            f"{where}/{MANIFEST}: train.quantise is {way[:60]!r}; expected none or "
+            f"{' or '.join(LIBRARIES)}. Delete the file to load the adapter without it."
+        )
 
 
 def _kind(known: Sequence[tuple[str | None, str | None, dict[str, Any]]]) -> str:

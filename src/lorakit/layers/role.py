@@ -23,6 +23,7 @@ ATTENTION_NAMES = {
 # Feed-forward layers of blocks whose activation multiplies two products: names of the gate.
 GATE_NAMES = ("gate_proj", "wi_0", "w1")
 GATE_UP_NAMES = ("gate_up_proj", "gate_up")
+UP_NAMES = ("up_proj", "wi_1", "wi", "w3", "fc1", "c_fc", "fc_in")
 ROUTER_NAMES = ("gate", "router")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -21,6 +22,7 @@ from lorakit.library.untrusted import LONGEST_TEXT, numbers, read_some, text, te
 
 _MOST = 2**16  # bytes of a recipe, of metrics, of a page's head
 _GENERIC = ("pytorch_lora_weights", "adapter_model", "adapter", "lora")
+_VERSION = re.compile(r"v?\d+(\.\d+)*|(checkpoint|step|epoch)-?\d+", re.ASCII)
 _TASKS = {
     "CAUSAL_LM": "causal-lm", "SEQ_CLS": "classification", "SEQ_2_SEQ_LM": "seq2seq",
     "TOKEN_CLS": "token-classification", "QUESTION_ANS": "question-answering",
@@ -95,9 +97,13 @@ def _entry(place: Path, root: Path, seen: Glance, told: Told, about: _Beside) ->
 
 
 def _folder_of(place: Path, root: Path) -> str:
-    """What a file is better called by that has the name which its tool gives to all."""
-    plain = place.is_file() and place.stem in _GENERIC and place.parent != root
-    return text(printable(place.parent.name)) if plain else ""
+    """What is better called by its folder: names that a tool gives to all, and bare versions."""
+    if place.parent == root:
+        return ""
+    above = text(printable(place.parent.name))
+    if place.is_file():
+        return above if place.stem in _GENERIC else ""
+    return f"{above} {place.name}" if _VERSION.fullmatch(place.name) else ""
 
 
 def _beside(place: Path, seen: Glance) -> _Beside:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
@@ -18,6 +18,9 @@ from lorakit.tasks.chat import render, set_template, turn_end
 from lorakit.web.place import Place
 from lorakit.web.told import caught
 from lorakit.web.voices import Asked, Voice, Voices
+
+if TYPE_CHECKING:
+    from lorakit.train.recipe import Recipe
 
 Turns = list[dict[str, str]]
 CARD = '<section class="voice {}" aria-label="{}"><h4>{}</h4>{}<p>{}</p>{}</section>'
@@ -122,11 +125,19 @@ def example(folder: Path, place: Place) -> str:
 
     Nothing where these are not below the page's roots: what a file says is no permission to read.
     """
-    from lorakit.tasks.data import eval_place, split_rows
     from lorakit.train.recipe import make_recipe
 
     with caught():
-        recipe = make_recipe(about(adapter_folder(str(folder)))[2].get("recipe") or {})
+        told = about(adapter_folder(str(folder)))[2].get("recipe") or {}
+        return first_prompt(make_recipe(told), place)
+    return ""
+
+
+def first_prompt(recipe: Recipe, place: Place) -> str:
+    """What the first evaluation row of a recipe asks, or nothing where that is not one text."""
+    from lorakit.tasks.data import eval_place, split_rows
+
+    with caught():
         rows = place.inside(eval_place(recipe.data) or recipe.data.train)
         row = split_rows(recipe.data, str(rows), "eval", 1)[0]
         return _shown(recipe, row)

@@ -19,7 +19,7 @@ from lorakit.web.ask import Answer, Question, answers, cards, example
 from lorakit.web.cards import heat
 from lorakit.web.page import Page, Step, wire
 from lorakit.web.told import alert, caught, note
-from lorakit.web.voices import Asked
+from lorakit.web.voices import Asked, called
 
 MOST = 5  # adapters in a blend
 ABOUT = {
@@ -49,11 +49,11 @@ class Blending:
                 gr.Slider(-2, 2, 1, step=0.05, label="weight", visible=False, elem_id=f"weight-{n}")
                 for n in range(MOST)
             ]
+        self.how = gr.Radio(
+            [(f"{name}: {text}", name) for name, text in ABOUT.items()], value=HOW[0],
+            label="Method", elem_id="blend-how",
+        )  # fmt: skip
         with gr.Row(elem_classes="fields"):
-            self.how = gr.Dropdown(
-                [(f"{name}: {text}", name) for name, text in ABOUT.items()], value=HOW[0],
-                label="Method", elem_id="blend-how",
-            )  # fmt: skip
             self.rank = gr.Number(
                 None, precision=0, minimum=1, label="Rank", visible=False,
                 info="of the blend; else the sum of ranks",
@@ -90,13 +90,13 @@ class Blending:
 
     def opened(self, chosen: list[str] | None) -> Any:
         """The adapters that are there now."""
-        listed = self.page.choices.adapters()
+        listed = self.page.adapters(text=False)
         known = {value for _, value in listed}
         return gr.update(choices=listed, value=[own for own in chosen or [] if own in known])
 
     def picked(self, chosen: list[str] | None, text: str, name: str) -> tuple[Any, ...]:
         """A weight for each adapter, an input to begin with, and a name."""
-        labels = {value: label for label, value in self.page.choices.adapters()}
+        labels = {value: label for label, value in self.page.adapters(text=False)}
         names = [labels.get(own, own) for own in chosen or []]
         shown = [
             gr.update(visible=True, label=f"Weight of {names[place]}")
@@ -147,7 +147,7 @@ class Blending:
             for one, two in itertools.combinations(folders, 2):
                 pairs = diff(one, two).shared
                 shared = {own.path: (own.inputs + own.outputs) / 2 for own in pairs}
-                title = f"{_name(one)} and {_name(two)}: 0 is nothing in common, 1 the same space"
+                title = f"{called(one)} and {called(two)}: 0 is nothing in common, 1 the same space"
                 found += heat(title, shared, "{:.2f}")
             return found
         return wrong.html
@@ -166,10 +166,6 @@ class Blending:
 
     def _folders(self, chosen: Sequence[str] | None) -> list[Path]:
         return [self.page.place.inside(own) for own in chosen or []]
-
-
-def _name(folder: Path) -> str:
-    return folder.parent.name if folder.name == "adapter" else folder.name
 
 
 def _short(proof: Any) -> str:

@@ -13,8 +13,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from lorakit.analysis.heatmap import grid
+from lorakit.analysis.heatmap import grid, in_order
 from lorakit.analysis.inspect import Inspection
+from lorakit.demo import base_folder
 from lorakit.library.entry import Entry
 from lorakit.web.told import alert, size
 
@@ -25,6 +26,7 @@ element.addEventListener('click', (event) => {
   if (card) trigger('click', {entry: card.dataset.entry});
 });
 """
+OURS = "the tiny storyteller"  # the base that comes along
 SIDE = 256  # pixels of a preview
 LARGEST = 20_000_000  # bytes of a picture that is looked at
 CARD = """<li><button type="button" class="card" data-entry="{}">{}<b>{}</b><span>{}</span>
@@ -45,7 +47,7 @@ def shelf(entries: Sequence[Entry], *, more: int = 0) -> str:
 
 def _card(entry: Entry) -> Markup:
     facts = [entry.method, f"rank {entry.rank}" if entry.rank else "", size(entry.bytes)]
-    told = [entry.base and f"on {Path(entry.base).name}", entry.task, entry.date[:10]]
+    told = [entry.base and f"on {base_name(entry.base)}", entry.task, entry.date[:10]]
     words = [*entry.triggers[:4], *entry.tags[:4]]
     labels = Markup("").join(Markup("<i>{}</i>").format(own[:40]) for own in words)
     wrong = Markup('<em class="wrong">{}</em>').format(entry.problem[:160]) if entry.problem else ""
@@ -55,6 +57,11 @@ def _card(entry: Entry) -> Markup:
         wrong or labels or Markup('<q>{}</q>').format(entry.sample[:120]) if (
             wrong or labels or entry.sample) else "",
     )  # fmt: skip
+
+
+def base_name(base: str) -> str:
+    """What people call a base: the end of its path or id."""
+    return OURS if base == str(base_folder()) else Path(base).name
 
 
 def picture(path: str | None) -> Markup:
@@ -121,12 +128,18 @@ def maps(found: Inspection) -> str:
         return '<p class="empty">It has no low-rank layers.</p>'
     norms = {own.path: own.norm for own in found.layers}
     ranks = {own.path: float(own.rank) for own in found.layers}
-    return heat("Norm of the change", norms, "{:.2g}") + heat("Rank", ranks, "{:.0f}")
+    first = heat("Norm of the change", norms, "{:.2g}")
+    if len(set(ranks.values())) > 1:
+        return first + heat("Rank", ranks, "{:.0f}")
+    told = Markup("<p>Rank {:.0f} in each of {} layers.</p>").format(
+        found.layers[0].rank, len(ranks)
+    )
+    return first + str(told)
 
 
 def heat(title: str, values: Mapping[str, float], form: str) -> str:
     """One table of values by block and place."""
-    there = grid(values)
+    there = grid({path: values[path] for path in in_order(values)})
     top = max((own for own in values.values() if math.isfinite(own)), default=1.0) or 1.0
     head = Markup("").join(Markup('<th scope="col">{}</th>').format(own) for own in there.columns)
     body = Markup("").join(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,14 @@ from lorakit.web.found import Found, look
 from lorakit.web.place import Place
 
 STORIES = "little stories"  # the data that come along
+STORYTELLER = "Tiny storyteller, comes along"  # the base that does
 GOALS = {
-    "completion": "Answer a prompt, or go on with it",
-    "chat": "Answer in a conversation",
+    "completion": "Answer prompts",
+    "chat": "Answer in conversations",
     "text": "Write like these texts",
     "classification": "Sort texts into classes",
     "regression": "Give texts a score",
-    "seq2seq": "Rewrite a text: translate, summarise",
+    "seq2seq": "Rewrite texts",
 }
 FITS = {
     "causal": ("completion", "chat", "text", "classification", "regression"),
@@ -44,19 +46,11 @@ class Choices:
     def lists(self) -> tuple[Pairs, Pairs]:
         """(bases, data) as (what is shown, value)."""
         found: Found = look(self.place.roots)
-        bases = [("Tiny storyteller, comes along", str(base_folder()))]
+        bases = [(STORYTELLER, str(base_folder()))]
         bases += [(self.place.short(own), str(own)) for own in found.bases]
-        data = [("Little stories: 2,400 descriptions, come along", STORIES)]
+        data = [("Little stories, come along", STORIES)]
         data += [(self.place.short(own), str(own)) for own in found.data]
         return bases, data
-
-    def adapters(self) -> Pairs:
-        """The adapters that lie there as (what is shown, value), runs by their name."""
-        found = []
-        for own in look(self.place.roots).adapters:
-            named = own.parent if own.name == "adapter" else own
-            found.append((self.place.short(named), str(own)))
-        return found
 
     def base(self, said: str | None) -> str:
         """The base of a recipe for what was chosen: a folder of the lists, or a hub id."""
@@ -66,6 +60,13 @@ class Choices:
         if text == str(base_folder()) or (HUB.fullmatch(text) and not Path(text).exists()):
             return text
         return str(self.place.inside(text))
+
+    def has(self, base: str) -> bool:
+        """Whether a base that an adapter names can be loaded from here."""
+        with suppress(LorakitError, OSError):
+            place = Path(self.base(base))
+            return place.is_dir()
+        return False
 
     def data(self, said: str | None) -> dict[str, Any]:
         """The fields of `data`, by dotted name, for what was chosen."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -10,10 +11,11 @@ from typing import Any
 
 import gradio as gr
 from markupsafe import Markup
+from torch import nn
 
 from lorakit.analysis.doctor import doctor
-from lorakit.core.errors import LorakitError
-from lorakit.formats.convert import convert
+from lorakit.core.errors import LorakitError, shortlist
+from lorakit.formats.convert import Proof, convert
 from lorakit.library.bring import bring
 from lorakit.library.card import write_card
 from lorakit.library.edit import edit
@@ -64,7 +66,7 @@ class Doing:
         """Put it on the hub."""
 
         def work(entry: Entry) -> Entry:
-            push(entry, repo.strip())
+            push(entry, repo.strip(), model=self._base(entry))
             return entry
 
         return self._act(id, work, "{} is on the hub now, for you alone.")
@@ -87,13 +89,27 @@ class Doing:
             return note(f"{back.shown} is back.", good=True), back.id, gr.update(visible=False)
         return wrong.html, gr.skip(), gr.update(visible=bool(deleted(self.page.place.roots)))
 
-    def took(self, file: str | None, name: str) -> tuple[Any, str]:
-        """Take in an adapter that came by the browser."""
+    def copied(self, id: str) -> tuple[Any, str]:
+        """Put a copy into the page's own folder, a pickled one as safetensors."""
         with caught() as wrong:
-            if file is None:
+            entry = self.page.library.find(id)
+            return self._taken(lambda own: bring(entry.place, own, name=entry.name, pickles=True))
+        return wrong.html, gr.skip()
+
+    def took(self, files: list[str] | None, name: str) -> tuple[Any, str]:
+        """Take in an adapter that came by the browser: one file, or those of a folder."""
+        with caught() as wrong:
+            if not files:
                 raise LorakitError("No file came. Choose one.")
-            wish = name.strip() or Path(file).stem
-            return self._taken(lambda folder: bring(file, folder, name=wish))
+            wish = name.strip() or None
+            if len(files) == 1:
+                # The restricted reader runs nothing that a pickle says.
+                return self._taken(lambda own: bring(files[0], own, name=wish, pickles=True))
+            with tempfile.TemporaryDirectory(prefix="lorakit-") as stage:
+                folder = gathered(files, Path(stage) / "adapter")
+                return self._taken(
+                    lambda own: bring(folder, own, name=wish or "imported", pickles=True)
+                )
         return wrong.html, gr.skip()
 
     def pulled(self, repo: str) -> tuple[Any, str]:
@@ -106,11 +122,7 @@ class Doing:
         """What the doctor says, beside the base where that is one of the page's."""
         with caught() as wrong:
             entry = self.page.library.find(id)
-            model = None
-            if entry.base:
-                with caught():
-                    model = named_structure(self.page.choices.base(entry.base))
-            return str(Markup("<pre>{}</pre>").format(doctor(entry.place, model)))
+            return str(Markup("<pre>{}</pre>").format(doctor(entry.place, self._base(entry))))
         return wrong.html
 
     def made(self, id: str, form: str) -> tuple[Any, ...]:
@@ -121,11 +133,17 @@ class Doing:
             out, proof = entry.place, None
             if form != AS_IT_IS:
                 out = folder / "adapter"
-                proof = convert(entry.place, out, to=form)
+                proof = convert(entry.place, out, to=form, model=self._base(entry))
             file = _packed(out, folder / f"{entry.name}.zip")
-            told = note(proof) if proof is not None else ""
+            told = note(_proved(proof)) if proof is not None else ""
             return told, gr.update(value=str(file), visible=True)
         return wrong.html, gr.update(visible=False)
+
+    def _base(self, entry: Entry) -> nn.Module | None:
+        """The structure of its base, where that is one of the page's."""
+        with caught():
+            return named_structure(self.page.choices.base(entry.base))
+        return None
 
     def _act(self, id: str, work: Callable[[Entry], Entry], told: str) -> tuple[Any, str]:
         with caught() as wrong:
@@ -140,6 +158,30 @@ class Doing:
         entry = work(folder)
         self.page.library.refresh()
         return note(f"{entry.shown} is here now.", good=True), entry.id
+
+
+def _proved(proof: Proof) -> str:
+    """What a conversion did, without the folder that it went through."""
+    told = [
+        f"{proof.from_format} to {proof.to_format}: read again, the change of each of its "
+        f"{len(proof.errors)} modules is the same to {proof.largest:.2g} of it."
+    ]
+    if proof.untold:
+        said = ", ".join(f"{name} {value}" for name, value in proof.untold.items())
+        told.append(f"Its reader has to be told {said}.")
+    if proof.dropped:
+        told.append(f"Left out: {shortlist(proof.dropped, 8)}.")
+    return " ".join(told)
+
+
+def gathered(files: list[str], folder: Path) -> Path:
+    """A folder with uploaded files under their own names; raises where two have the same."""
+    folder.mkdir()
+    for file in map(Path, files):
+        if (folder / file.name).exists():
+            raise LorakitError(f"Two files are called {file.name}. Choose those of one adapter.")
+        shutil.copyfile(file, folder / file.name)
+    return folder
 
 
 def _words(said: str) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import yaml
 
+from lorakit.core.errors import RecipeError
 from lorakit.train.options import BASELINES, OF_ALL, SIZED
 from lorakit.train.recipe import fields, get_field, make_recipe, set_field, value_of
 
@@ -98,7 +99,7 @@ def matters(name: str, *, task: str, method: str) -> bool:
     """Whether a field has a meaning for this task and method: others are hidden."""
     part, _, last = name.rpartition(".")
     if part == "data" and last in _SOME:
-        return last in OF_TASKS[task]
+        return last in OF_TASKS.get(task, _SOME)
     if part == "lora" and method in BASELINES:
         return last in OF_ALL and (last != "rank" or method in SIZED)
     if name == "train.lora_plus":
@@ -109,6 +110,8 @@ def matters(name: str, *, task: str, method: str) -> bool:
 def raw_of(known: list[Field], shown: list[Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """A recipe's mapping with only what is not a default. Raises `RecipeError`."""
     raw: dict[str, Any] = {}
+    if given["task"] not in tuple(OF_TASKS):
+        raise RecipeError(f"task is {given['task']!r:.60}; expected {' or '.join(OF_TASKS)}.")
     for name in ("model", "task"):
         raw[name] = given[name]
     for own, value in zip(known, shown):
@@ -160,5 +163,8 @@ def _unescaped(text: str) -> str:
 
 
 def _flow(value: Any) -> str:
-    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000)
+    # In the given order: of patterns for ranks the first that matches counts.
+    text = yaml.safe_dump(
+        value, default_flow_style=True, allow_unicode=True, width=10_000, sort_keys=False
+    )
     return text.removesuffix("\n").removesuffix("\n...").strip()

@@ -1,4 +1,4 @@
-"""Bases, data files and adapters below the roots: what the lists of the page offer."""
+"""Bases and data files below the roots: what the lists of the page offer."""
 
 from __future__ import annotations
 
@@ -32,21 +32,17 @@ class Found:
 
     bases: tuple[Path, ...]
     data: tuple[Path, ...]
-    adapters: tuple[Path, ...]
 
 
 def look(roots: Sequence[Path]) -> Found:
-    """Folders with a model or an adapter, and files that may hold rows."""
+    """Folders with a model, and files that may hold rows."""
     bases: set[Path] = set()
     data: set[Path] = set()
-    adapters: set[Path] = set()
     for root in roots:
         for folder, files in _walk(root):
             if _is_base(folder, files):
                 bases.add(folder)
                 continue
-            if "adapter_config.json" in files:
-                adapters.add(folder)
             if "run.json" in files or "adapter_config.json" in files:
                 continue  # a run or an adapter: its files are its own
             data |= {
@@ -54,7 +50,7 @@ def look(roots: Sequence[Path]) -> Found:
                 for name in files
                 if name.endswith(DATA) and name not in OURS and not name.startswith(".")
             }
-    return Found(tuple(sorted(bases)), tuple(sorted(data)), tuple(sorted(adapters)))
+    return Found(tuple(sorted(bases)), tuple(sorted(data)))
 
 
 def _walk(root: Path) -> Iterator[tuple[Path, frozenset[str]]]:

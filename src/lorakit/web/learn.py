@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 from markupsafe import Markup
 
+from lorakit.analysis.inspect import Inspection, inspect
 from lorakit.analysis.spectra import singular_values
 from lorakit.core.errors import LorakitError
 from lorakit.eval.proof import merge_proof
 from lorakit.eval.session import needs_of, open_session
-from lorakit.web.draw import product
+from lorakit.web.draw import lost, product
+from lorakit.web.mark import Mark, mark_of
 from lorakit.web.page import Page, Step, wire
 from lorakit.web.reports import reports
 from lorakit.web.told import caught
@@ -24,6 +27,14 @@ input *r* numbers, and **B** spreads these out again. The layer then computes **
 the strength s = alpha / r. W stays as it was, to the last bit, and what was learned is small enough
 to send in a message.
 """
+
+
+class Seen(NamedTuple):
+    """A layer's change: its shape (rows, columns) and its singular values, the largest first."""
+
+    rows: int
+    columns: int
+    values: list[float]
 
 
 def tab(page: Page) -> None:
@@ -45,11 +56,6 @@ class Learning:
             info="Of the change in this layer only the largest directions, so many.",
         )  # fmt: skip
         self.picture = gr.HTML(elem_id="learn-picture")
-        self.curve = gr.LinePlot(
-            None, x="rank", y="error", height=240, label="What is lost by keeping less",
-            x_title="rank that is kept", y_title="|change - kept| / |change|", visible=False,
-            elem_id="learn-curve", y_lim=[0, 1],
-        )  # fmt: skip
         gr.Markdown(
             "#### Merged, it is the same model\nThe change can be added to W, so that the layer "
             "costs nothing more; and taken out again, so that every bit is as before."
@@ -63,11 +69,11 @@ class Learning:
 
     def _wire(self) -> None:
         drawn = Step(self.drawn, [self.chosen, self.layer, self.rank], [self.picture])
-        outs = [self.layer, self.rank, self.curve, self.proof]
+        outs = [self.layer, self.rank, self.proof]
         picked = Step(self.picked, [self.chosen, self.met], [*outs, self.met])
         wire(self.chosen.change, picked, drawn)
-        curved = Step(self.curved, [self.chosen, self.layer], [self.rank, self.curve])
-        wire(self.layer.input, curved, drawn)
+        ranked = Step(self.ranked, [self.chosen, self.layer], self.rank)
+        wire(self.layer.input, ranked, drawn)
         wire(self.rank.change, drawn, latest=True)
         wire(self.prove.click, Step(self.proved, self.chosen, self.proof))
         opened = Step(self.opened, self.chosen, [self.chosen, self.reports])
@@ -76,7 +82,7 @@ class Learning:
 
     def opened(self, chosen: str | None) -> tuple[Any, str]:
         """The adapters with low-rank changes that are there now, and the studies' reports."""
-        listed = self.page.choices.adapters()
+        listed = self.page.adapters(text=False)
         known = [value for _, value in listed]
         value = chosen if chosen in known else (known[0] if known else None)
         return gr.update(choices=listed, value=value), reports(self.page)
@@ -84,36 +90,31 @@ class Learning:
     def picked(self, chosen: str | None, met: str) -> tuple[Any, ...]:
         """The layers of another adapter than before, the one that changes most first."""
         if chosen and chosen == met:
-            return tuple(gr.skip() for _ in range(5))
+            return tuple(gr.skip() for _ in range(4))
         with caught() as wrong:
-            layers = list(self._values(chosen))
+            layers = list(self._layers(chosen))
             if not layers:
                 raise LorakitError("It has no low-rank change to look at.")
             listed = gr.update(choices=layers, value=layers[0])
-            return listed, *self.curved(chosen, layers[0]), "", chosen
+            return listed, self.ranked(chosen, layers[0]), "", chosen
         empty = '<p class="empty">Train an adapter first, or import one.</p>'
         told = wrong.html if chosen else empty
-        return gr.update(choices=[], value=None), gr.skip(), gr.update(visible=False), told, ""
+        return gr.update(choices=[], value=None), gr.skip(), told, ""
 
-    def curved(self, chosen: str | None, layer: str | None) -> tuple[Any, Any]:
-        """How much each rank loses."""
-        import pandas as pd
-
+    def ranked(self, chosen: str | None, layer: str | None) -> Any:
+        """The slider with the ranks of another layer."""
         with caught():
-            values = self._values(chosen)[layer or ""]
-            lost = [lost_at(values, rank) for rank in range(len(values) + 1)]
-            table = pd.DataFrame({"rank": range(len(lost)), "error": lost})
-            top = max(1, len(values))
-            return gr.update(maximum=max(2, top), value=top), gr.update(value=table, visible=True)
-        return gr.skip(), gr.update(visible=False)
+            top = max(1, len(self._layers(chosen)[layer or ""].values))
+            return gr.update(maximum=max(2, top), value=top)
+        return gr.skip()
 
     def drawn(self, chosen: str | None, layer: str | None, rank: float) -> str:
         """W + BA to scale, with the numbers that the slider stands at."""
         with caught():
-            values = self._values(chosen)[layer or ""]
-            kept = min(int(rank), len(values))
-            rows, columns = self._shape(chosen, layer or "")
-            return product(rows, columns, kept, lost_at(values, kept))
+            own = self._layers(chosen)[layer or ""]
+            kept = min(int(rank), len(own.values))
+            shares = [lost_at(own.values, rank) for rank in range(len(own.values) + 1)]
+            return product(own.rows, own.columns, kept, shares[kept]) + lost(shares, kept)
         return ""
 
     def proved(self, chosen: str | None) -> str:
@@ -138,15 +139,19 @@ class Learning:
             raise LorakitError("No adapter is chosen. Train one first, or import one.")
         return self.page.place.inside(chosen)
 
-    def _values(self, chosen: str | None) -> dict[str, list[float]]:
-        return singular_values(self._folder(chosen))
+    def _layers(self, chosen: str | None) -> dict[str, Seen]:
+        place = self._folder(chosen)
+        return _seen(place, mark_of(place))
 
-    def _shape(self, chosen: str | None, layer: str) -> tuple[int, int]:
-        from lorakit.analysis.inspect import Inspection, inspect
 
-        found = inspect(self._folder(chosen))
-        assert isinstance(found, Inspection)
-        return next((own.rows, own.columns) for own in found.layers if own.path == layer)
+@functools.lru_cache(maxsize=8)
+def _seen(place: Path, mark: Mark) -> dict[str, Seen]:
+    """What the tab shows of an adapter, read once: a slider asks for it at every move."""
+    del mark  # part of the key
+    found = inspect(place)
+    assert isinstance(found, Inspection)
+    shapes = {own.path: (own.rows, own.columns) for own in found.layers}
+    return {path: Seen(*shapes[path], own) for path, own in singular_values(place).items()}
 
 
 def lost_at(values: list[float], rank: int) -> float:

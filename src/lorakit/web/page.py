@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ import gradio as gr
 
 from lorakit.jobs.queue import QUEUE, Queue
 from lorakit.library.index import Library
-from lorakit.web.choices import Choices
+from lorakit.web.choices import Choices, Pairs
 from lorakit.web.curves import Curves
 from lorakit.web.place import Place
 from lorakit.web.voices import Voices
@@ -63,13 +64,33 @@ class Page:
 
     def __post_init__(self) -> None:
         self.choices = Choices(self.place)
-        self.voices = Voices(self.choices.base)
+        self.voices = Voices(self.choices.base, self.place.inside)
         self.library = Library(self.place.roots)
 
     @property
     def queue(self) -> Queue:
         """The queue of the runs that are started here."""
         return Queue(self.place.runs / QUEUE)
+
+    def adapters(self, *, text: bool = True) -> Pairs:
+        """Every adapter that can be read, the newest first, as (what is shown, path).
+
+        With `text` without those of image models; those whose base is at hand come before others.
+        """
+        self.library.refresh()
+        entries = [
+            own for own in self.library.search(order="newest")
+            if not own.problem and not (text and own.task == "image")
+        ]  # fmt: skip
+        names = Counter(own.shown for own in entries)
+        entries.sort(key=lambda own: not self.choices.has(own.base))
+        return [
+            (
+                own.shown if names[own.shown] == 1 else self.place.short(own.run or own.path),
+                own.path,
+            )
+            for own in entries
+        ]
 
     def on_tab(self, name: str, *steps: Step) -> Any:
         """Run the steps whenever someone turns to a tab."""

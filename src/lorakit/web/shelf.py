@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ SHOWN = 60  # cards at once
 ANY = "any"
 ORDERS = [("Newest first", "newest"), ("By name", "name"), ("By rank", "rank"), ("By size", "size")]
 FILTERS = ("base", "task", "method", "format", "tag")
-FILES = [".safetensors", ".zip", ".gguf"]
+FILES = [".safetensors", ".zip", ".gguf", ".json", ".md", ".bin", ".pt", ".pth", ".png", ".jpg"]
+TO_DETAIL = """() => document.querySelector('#detail')?.scrollIntoView({block: 'start'})"""
 
 
 def tab(page: Page) -> None:
@@ -40,6 +42,7 @@ class Shelf:
         self.gone = gr.State("")
         with gr.Column(visible=False, elem_id="detail") as self.panel:
             self._detail()
+        self.cards = gr.HTML(js_on_load=ON_LOAD, elem_id="cards")
         with gr.Accordion("Import", open=False):
             self._import()
         self._wire()
@@ -59,10 +62,11 @@ class Shelf:
         self.told = gr.HTML(elem_id="library-told")
         with gr.Row():
             self.undo = gr.Button("Undo", visible=False, size="sm", elem_id="undo")
-        self.cards = gr.HTML(js_on_load=ON_LOAD, elem_id="cards")
 
     def _detail(self) -> None:
-        self.facts = gr.HTML(elem_id="facts-of")
+        with gr.Row(elem_classes="begin"):
+            self.facts = gr.HTML(elem_id="facts-of")
+            self.close = gr.Button("Close", size="sm", elem_id="close")
         with gr.Tabs():
             with gr.Tab("Where it changes"):
                 self.maps = gr.HTML()
@@ -106,6 +110,7 @@ class Shelf:
                 elem_id="format",
             )  # fmt: skip
             self.make = gr.Button("Make a file", elem_id="make")
+            self.do_copy = gr.Button("Copy into the page's folder", elem_id="copy")
         self.proof = gr.HTML(elem_id="proof")
         self.file = gr.File(label="Download", visible=False, interactive=False, elem_id="file")
         with gr.Row(elem_classes="begin"):
@@ -114,7 +119,10 @@ class Shelf:
 
     def _import(self) -> None:
         with gr.Row(elem_classes="begin"):
-            self.brought = gr.File(label="A file, or a zip of a folder", file_types=FILES)
+            self.brought = gr.File(
+                label="A file, a zip, or all files of a folder", file_types=FILES,
+                file_count="multiple", elem_id="brought",
+            )  # fmt: skip
             self.bring_name = gr.Textbox(label="Name", info="else the file's", elem_id="bring-name")
             self.do_bring = gr.Button("Import", elem_id="bring")
         with gr.Row(elem_classes="begin"):
@@ -135,12 +143,16 @@ class Shelf:
             self.health, self.proof, self.file, *fields,
         ]  # fmt: skip
         opened = Step(self.opened, self.entry, outs)
-        wire(self.cards.click, Step(self.clicked, None, self.entry), opened)
+        wire(self.cards.click, Step(self.clicked, None, self.entry), opened).then(
+            None, js=TO_DETAIL, api_visibility="private"
+        )
+        wire(self.close.click, Step(lambda: ("", gr.update(visible=False)), None, outs[:2]))
         told = [self.told, self.entry]
         for button, act, inputs in (
             (self.do_rename, self.doing.renamed, [self.entry, self.new_name]),
             (self.do_edit, self.doing.edited, [self.entry, *fields[1:]]),
             (self.do_card, self.doing.carded, [self.entry]),
+            (self.do_copy, self.doing.copied, [self.entry]),
             (self.do_push, self.doing.pushed, [self.entry, self.repo]),
         ):
             wire(button.click, Step(act, inputs, told), looked, opened)
@@ -192,23 +204,26 @@ class Shelf:
         """The card that was clicked."""
         return str(event.entry)
 
-    def opened(self, id: str) -> tuple[Any, ...]:
-        """Everything about one adapter."""
+    def opened(self, id: str) -> Iterator[tuple[Any, ...]]:
+        """Everything about one adapter: what the index knows at once, then what is read."""
         with caught():
             entry = self.page.library.find(id)
+            facts = (id, gr.update(visible=True), detail(entry, None))
+            yield *facts, *(gr.skip() for _ in range(12))
             found, problem = _inspected(entry)
             values = singular_values(entry.place, layers=6) if found is not None else {}
             drawn, curve = spectra(values), None
             if entry.run:
                 curve = loss_table({"run": self.page.curves.of(Path(entry.run))})
-            return (
+            yield (
                 id, gr.update(visible=True), detail(entry, found, problem),
                 maps(found) if found else "", gr.update(value=drawn, visible=drawn is not None),
                 gr.update(value=curve, visible=curve is not None), _recipe(entry), "", "",
                 gr.update(value=None, visible=False), entry.name, entry.title,
                 ", ".join(entry.tags), ", ".join(entry.triggers), entry.description,
             )  # fmt: skip
-        return "", gr.update(visible=False), *(gr.skip() for _ in range(13))
+            return
+        yield "", gr.update(visible=False), *(gr.skip() for _ in range(13))
 
 
 def _inspected(entry: Entry) -> tuple[Inspection | None, str]:

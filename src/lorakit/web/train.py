@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from lorakit.core.errors import LorakitError
 from lorakit.web.blocks import ON_LOAD
 from lorakit.web.choices import GOALS, STORIES
 from lorakit.web.fields import Field, form_fields, group_of, matters
@@ -107,6 +108,9 @@ class Training:
         wire(self.preset.input, chosen, blocks, anew, facts)
         typed = Step(self.typed, [self.text, self.name], [self.trouble, *values])
         wire(self.use.click, typed, facts, rows, blocks)
+        history = self.watch.history
+        again = Step(self.again, [history.chosen, self.rows], [self.trouble, *values])
+        wire(history.reuse.click, again, anew, facts, rows, blocks)
         wire(self.upload.upload, Step(self.uploaded, self.upload, [self.rows, self.trouble]))
         begun = Step(self.begun, values, [self.trouble, self.name, self.watch.looked_at])
         wire(self.start.click, begun, self.watch.look)
@@ -145,6 +149,15 @@ class Training:
         """The form for a recipe that was typed."""
         with caught() as wrong:
             return "", *self.maker.from_yaml(said, name)
+        return wrong.html, *(gr.skip() for _ in self.values)
+
+    def again(self, chosen: list[str] | None, rows: str) -> tuple[Any, ...]:
+        """The form for the recipe of a run that was chosen among all."""
+        with caught() as wrong:
+            said = self.watch.history.recipe(chosen)
+            if not said:
+                raise LorakitError("No run is chosen. Choose one under Compare.")
+            return "", *self.maker.from_yaml(said, self.choices.free_name(rows))
         return wrong.html, *(gr.skip() for _ in self.values)
 
     def uploaded(self, file: str | None) -> tuple[Any, Any]:

@@ -14,10 +14,11 @@ from lorakit.eval.session import needs_of
 from lorakit.models.load import named_structure
 from lorakit.web.ask import Question, Turns, answers, cards, example, is_chat
 from lorakit.web.blocks import ON_LOAD, blocks_of, draw
-from lorakit.web.choices import Pairs
 from lorakit.web.page import Page, Step, any_of, wire
 from lorakit.web.told import alert, caught
 from lorakit.web.voices import Asked
+
+AS_TOLD = "as the adapters say"
 
 
 def tab(page: Page) -> None:
@@ -45,7 +46,11 @@ class Trying:
                 [], multiselect=True, label="Adapters", elem_id="try-adapters", scale=3,
                 info="Whom to ask: each answers beside the others.",
             )  # fmt: skip
-            with gr.Column(scale=1, min_width=200):
+            with gr.Column(scale=2, min_width=240):
+                self.base = gr.Dropdown(
+                    [(AS_TOLD, "")], value="", label="Base", elem_id="try-base",
+                    info="Another, where theirs is not at hand.",
+                )  # fmt: skip
                 self.with_base = gr.Checkbox(True, label="The bare base as well")
                 self.together = gr.Checkbox(False, label="All at once as well")
         self.text = gr.Textbox(label="Input", lines=3, elem_id="try-text", info="Ctrl+Enter asks.")
@@ -57,7 +62,13 @@ class Trying:
     def _more(self) -> None:
         with gr.Accordion("How they answer", open=False), gr.Row(elem_classes="fields"):
             self.strength = gr.Slider(
-                0, 2, 1, step=0.05, label="Strength", info="0 is the base, 1 as it was trained."
+                0,
+                2,
+                1,
+                step=0.05,
+                label="Strength",
+                elem_id="try-strength",
+                info="0 is the base, 1 as it was trained.",
             )
             self.longest = gr.Slider(8, 1024, 96, step=8, label="Longest answer", info="in tokens")
             self.heat = gr.Slider(
@@ -75,8 +86,8 @@ class Trying:
 
     def _wire(self) -> None:
         given = [
-            self.chosen, self.strength, self.off, self.with_base, self.together, self.text,
-            self.longest, self.heat, self.seed, self.raw, self.turns,
+            self.chosen, self.strength, self.off, self.with_base, self.together, self.base,
+            self.text, self.longest, self.heat, self.seed, self.raw, self.turns,
         ]  # fmt: skip
         asking = wire(
             any_of(self.go.click, self.text.submit),
@@ -84,14 +95,15 @@ class Trying:
         )
         self.stop.click(None, cancels=[asking], queue=False, api_visibility="private")
         wire(self.anew.click, Step(lambda: ({}, ""), None, [self.turns, self.shown]))
-        drawn = Step(self.drawn, [self.chosen, self.off], self.grid)
-        wire(self.grid.click, Step(self.clicked, [self.off, self.chosen], [self.off, self.grid]))
-        wire(self.layers.expand, drawn)
+        drawn = Step(self.drawn, [self.chosen, self.off, self.base], self.grid)
+        clicked = Step(self.clicked, [self.off, self.chosen, self.base], [self.off, self.grid])
+        wire(self.grid.click, clicked)
+        wire(any_of(self.layers.expand, self.base.input), drawn)
         outs = [self.text, self.anew, self.turns, self.off, self.trouble, self.met]
         picked = Step(self.picked, [self.chosen, self.text, self.met], outs)
         wire(self.chosen.change, picked, drawn)
         # A tab that is drawn for the first time tells of no change.
-        opened = Step(self.opened, self.chosen, self.chosen)
+        opened = Step(self.opened, [self.chosen, self.base], [self.chosen, self.base])
         self.page.on_load(opened, picked)
         self.page.on_tab("try", opened, picked)
 
@@ -100,18 +112,19 @@ class Trying:
         together: bool, *more: Any,
     ) -> Iterator[tuple[Any, ...]]:  # fmt: skip
         """(what is wrong, the answers so far, the turns of the conversation), again and again."""
-        text, longest, heat, seed, raw, before = more
+        base, text, longest, heat, seed, raw, before = more
         with caught() as wrong:
             adapters = [
                 Asked(folder, float(strength), tuple(sorted(off)))
                 for folder in self._folders(paths)
             ]
-            if not adapters:
+            if not adapters and not base:
                 raise LorakitError("No adapter is chosen. Choose one, or train one first.")
             decoding = Decoding(int(longest), float(heat), int(seed or 0))
             question = Question(
-                text, adapters, with_base=with_base, together=together, raw=raw, decoding=decoding
-            )
+                text, adapters, base=base or None, with_base=with_base, together=together,
+                raw=raw, decoding=decoding,
+            )  # fmt: skip
             chat = not raw and any(is_chat(own.folder) for own in adapters)
             turns: dict[str, Turns] = before if chat else {}
             found = []
@@ -137,32 +150,37 @@ class Trying:
             prompt = text or (example(folders[0], self.page.place) if folders else "")
         return prompt, gr.update(visible=chat), {}, [], wrong.html, paths or []
 
-    def drawn(self, paths: list[str] | None, off: list[str]) -> str:
+    def drawn(self, paths: list[str] | None, off: list[str], base: str | None) -> str:
         """The table of layers, each on or off."""
         with caught() as wrong:
             folders = self._folders(paths)
             if not folders:
                 return alert("No adapter is chosen. Choose one above.")
-            needs = needs_of([str(own) for own in folders])
+            needs = needs_of([str(own) for own in folders], model=base or None)
             there = blocks_of(named_structure(self.page.choices.base(needs.base)))
             acting = {path: 1 for path in there.cells.values() if path not in off}
             return str(draw(there, acting, words=("acts", "is off")))
         return wrong.html
 
     def clicked(
-        self, off: list[str], paths: list[str] | None, event: gr.EventData
+        self, off: list[str], paths: list[str] | None, base: str | None, event: gr.EventData
     ) -> tuple[list[str], str]:
         """The layers that are off after a click into the table."""
         cells = set(event.cells)
         now = sorted(set(off) - cells if cells <= set(off) else set(off) | cells)
-        return now, self.drawn(paths, now)
+        return now, self.drawn(paths, now, base)
 
-    def opened(self, paths: list[str] | None) -> Any:
-        """The adapters that are there now; the newest is chosen where none is."""
-        listed = self.page.choices.adapters()
-        known = {value for _, value in listed}
+    def opened(self, paths: list[str] | None, base: str | None) -> tuple[Any, Any]:
+        """The adapters and bases that are there now; where none is chosen, the newest adapter."""
+        listed = self.page.adapters()
+        known = [value for _, value in listed]
         kept = [own for own in paths or [] if own in known]
-        return gr.update(choices=listed, value=kept or _newest(listed))
+        bases = [(AS_TOLD, ""), *self.page.choices.lists()[0]]
+        still = base if base in [value for _, value in bases] else ""
+        return (
+            gr.update(choices=listed, value=kept or known[:1]),
+            gr.update(choices=bases, value=still),
+        )
 
     def _folders(self, paths: list[str] | None) -> list[Path]:
         return [self.page.place.inside(own) for own in paths or []]
@@ -170,8 +188,3 @@ class Trying:
 
 def _and_then(turns: Turns, asked: str, answer: str) -> Turns:
     return [*turns, {"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
-
-
-def _newest(listed: Pairs) -> list[str]:
-    """The adapter that was written last: what one wants to try after training it."""
-    return sorted((own for _, own in listed), key=lambda own: -Path(own).stat().st_mtime)[:1]

@@ -15,6 +15,8 @@ from lorakit.core.errors import LorakitError
 from lorakit.core.registry import require_registry
 from lorakit.core.strength import set_strength
 from lorakit.eval.session import BASE, Needs, Session, about, adapter_folder, needs_of, open_session
+from lorakit.tasks.chat import template_file
+from lorakit.web.mark import mark_of
 
 BASES = 2  # that are kept loaded
 VARIANTS = 12  # adapters, or strengths of them, that are kept on a base
@@ -42,8 +44,7 @@ class Cast:
     def name(self, asked: Asked) -> str:
         """The name of an adapter as it is asked, loaded if it is not there."""
         folder = adapter_folder(str(asked.folder))
-        files = [own for own in folder.iterdir() if own.is_file()]
-        key = (asked, max((own.stat().st_mtime_ns for own in files), default=0))
+        key = (asked, mark_of(folder))
         if key in self.variants:
             self.variants.move_to_end(key)
             return self.variants[key]
@@ -78,8 +79,11 @@ class Voice:
 class Voices:
     """The loaded bases of a page, the least used of which go first."""
 
-    def __init__(self, allowed: Callable[[str], str]) -> None:
+    def __init__(
+        self, allowed: Callable[[str], str], readable: Callable[[str], object]
+    ) -> None:  # fmt: skip
         self.allowed = allowed  # the base by the name that an adapter gives, or an error
+        self.readable = readable  # raises for a path that an adapter gives and must not
         self._casts: OrderedDict[Needs, Cast] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -99,6 +103,8 @@ class Voices:
         cast = self._cast(needs, adapters)
         with cast.lock:
             voices, runs = [], [about(adapter_folder(str(own.folder)))[2] for own in adapters]
+            for run in runs:
+                self._check_template(run)
             if (with_base and needs.kind != "classes") or not adapters:
                 voices.append(Voice(BASE, [], runs[0] if runs else {}))
             names = [cast.name(own) for own in adapters]
@@ -107,6 +113,11 @@ class Voices:
             if together and len(names) > 1:
                 voices.append(Voice("all at once", names, runs[0]))
             yield cast.session, voices
+
+    def _check_template(self, run: dict[str, Any]) -> None:
+        said = run.get("recipe", {}).get("data", {}).get("chat_template")
+        if said is not None and template_file(said) is not None:
+            self.readable(said)
 
     def _cast(self, needs: Needs, adapters: Sequence[Asked]) -> Cast:
         with self._lock:
@@ -125,9 +136,15 @@ class Voices:
             return cast
 
 
+def called(place: Path) -> str:
+    """What an adapter at a path is called: its run's folder, its folder, or its file."""
+    if place.name == "adapter" and place.parent.name:
+        return place.parent.name
+    return place.stem if place.is_file() else place.name
+
+
 def _label(asked: Asked, voices: Sequence[Voice]) -> str:
-    parts = [part for part in asked.folder.parts if part not in ("adapter", "/")]
-    label = parts[-1] if parts else "adapter"
+    label = called(asked.folder)
     if asked.strength != 1:
         label += f" at {asked.strength:g}"
     taken = {own.label for own in voices}

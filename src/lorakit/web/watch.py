@@ -11,10 +11,16 @@ from markupsafe import Markup
 from lorakit.core.errors import LorakitError
 from lorakit.jobs.job import Job
 from lorakit.web.curves import evaluation_table, loss_table
+from lorakit.web.history import History
 from lorakit.web.page import Page, Step, wire
 from lorakit.web.told import alert, caught, span
+from lorakit.web.writes import Writes
 
 EVERY = 1.5  # seconds between two looks
+EMPTY = (
+    '<p class="empty">Nothing trains or waits: choose above, and start. Earlier runs stand under '
+    "All runs.</p>"
+)
 STATES = {
     "waiting": "waits", "running": "trains", "done": "done", "failed": "failed",
     "cancelled": "cancelled", "interrupted": "interrupted",
@@ -31,6 +37,7 @@ class Watch:
             self.looked_at = gr.Dropdown([], label="Run", elem_id="run", allow_custom_value=True)
             self.stop = gr.Button("Stop", elem_id="stop", visible=False)
             self.resume = gr.Button("Go on", elem_id="resume", visible=False)
+            self.first = gr.Button("To the front", elem_id="first", visible=False)
         self.status = gr.HTML(elem_id="status")
         self.trouble = gr.HTML(elem_id="run-trouble")
         with gr.Row():
@@ -38,13 +45,17 @@ class Watch:
             self.held = _plot("value", "Loss on evaluation rows", "eval")
         self.seen = gr.State("")
         self.outputs = [
-            self.looked_at, self.status, self.loss, self.held, self.stop, self.resume, self.seen,
+            self.looked_at, self.status, self.loss, self.held, self.stop, self.resume,
+            self.first, self.seen,
         ]  # fmt: skip
         self.look = Step(self.looked, [self.looked_at, self.seen], self.outputs)
-        for button, act in ((self.stop, self.stopped), (self.resume, self.resumed)):
+        acts = {self.stop: self.stopped, self.resume: self.resumed, self.first: self.moved}
+        for button, act in acts.items():
             wire(button.click, Step(act, self.looked_at, self.trouble), self.look, queue=False)
         wire(gr.Timer(EVERY).tick, self.look)
         wire(self.looked_at.input, self.look)
+        self.writes = Writes(page, self.looked_at)
+        self.history = History(page)
         page.on_load(Step(lambda looked: self.looked(looked, "anew"), self.looked_at, self.outputs))
 
     def looked(self, looked: str | None, seen: str) -> tuple[Any, ...]:
@@ -59,8 +70,8 @@ class Watch:
             value=None if job is None else job.id,
         )
         if job is None:
-            text = '<p class="empty">Nothing was trained here yet: choose above, and start.</p>'
-            return listed, text, *(gr.update(visible=False) for _ in range(4)), mark
+            text = EMPTY
+            return listed, text, *(gr.update(visible=False) for _ in range(5)), mark
         curve = self.page.curves.of(job.runs[0])
         drawn = (loss_table({job.title: curve}), evaluation_table({job.title: curve}))
         going = job.state in ("waiting", "running")
@@ -68,7 +79,7 @@ class Watch:
             listed, progress(job),
             *(gr.update(value=own, visible=own is not None) for own in drawn),
             gr.update(visible=going, interactive=not job.stopping),
-            gr.update(visible=job.resumable), mark,
+            gr.update(visible=job.resumable), gr.update(visible=(job.position or 1) > 1), mark,
         )  # fmt: skip
 
     def stopped(self, looked: str | None) -> str:
@@ -84,10 +95,16 @@ class Watch:
             self.page.queue.start()
         return wrong.html
 
+    def moved(self, looked: str | None) -> str:
+        """Let a run that waits be the next; what is wrong."""
+        with caught() as wrong:
+            self.page.queue.move(_chosen(looked))
+        return wrong.html
+
 
 def _plot(y: str, label: str, name: str) -> gr.LinePlot:
     return gr.LinePlot(
-        None, x="step", y=y, color="run", label=label, elem_id=name, height=260, x_title="step",
+        None, x="step", y=y, color="run", label=label, elem_id=name, height=290, x_title="step",
         y_title="loss (nats per token)", visible=False,
     )  # fmt: skip
 
