@@ -167,6 +167,7 @@ def test_names_and_tags_change_and_what_was_deleted_comes_back(context, stocked)
     told(page, "birch is back")
     card(page, "birch").wait_for()
     assert (stocked.work / "adapters" / "birch" / "adapter_config.json").exists()
+    page.locator("#detail .blocks.heat").wait_for(state="attached")  # behind another tab
     page.locator("#new-name textarea, #new-name input").fill("../birch")
     page.locator("#rename").click()
     page.locator("#library-told [role=alert]").wait_for()

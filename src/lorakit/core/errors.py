@@ -103,7 +103,9 @@ def nearest(word: str, known: Iterable[str], count: int = 3) -> list[str]:
     lowered: dict[str, str] = {}
     for entry in known:
         lowered.setdefault(entry.lower(), entry)
-    return [lowered[hit] for hit in difflib.get_close_matches(word.lower(), lowered, count, 0.5)]
+    return [
+        lowered[hit] for hit in difflib.get_close_matches(str(word).lower(), lowered, count, 0.5)
+    ]
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

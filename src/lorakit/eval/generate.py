@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from string import Formatter
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from lorakit.models.ending import check_end
 from lorakit.tasks.base import ending, prompt_ids
 from lorakit.tasks.benchmarks import benchmark_named
 from lorakit.tasks.chat import render, set_template, turn_end
+from lorakit.tasks.templates import check_template
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,15 @@ class Decoding:
     no_repeat_ngram: int = 0
     end: str | None = None
     stop: str = ""
+
+    def __post_init__(self) -> None:
+        """Raise `RecipeError` for numbers with which nothing can be written."""
+        for name, least, most in (
+            ("max_new_tokens", 1, 2**31), ("temperature", 0, 1e6), ("seed", 0, 2**63 - 1),
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if not least <= value <= most:  # so also for what is no number
+                raise RecipeError(f"{name} is {value:g}; expected {least} or more.")
 
     def arguments(self, tokenizer: Any) -> dict[str, Any]:
         """The arguments of transformers' `generate`, or `RecipeError`."""
@@ -195,7 +204,7 @@ def in_template(prompt: str, recipe: dict[str, Any], tokenizer: Any) -> str:
         template = benchmark_named(data["benchmark"]).sets.get("prompt")
     if not template:
         return prompt
-    names = [name for _, name, _, _ in Formatter().parse(template) if name is not None]
+    names = check_template(template, "The adapter's data.prompt")
     if len(names) != 1:
         raise RecipeError(
             f"The adapter was trained on prompts with the fields {', '.join(names)}. Write the "

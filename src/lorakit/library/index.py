@@ -119,7 +119,9 @@ class Library:
         asked = "SELECT stored FROM entries WHERE id = ?"
         row = self._asked(lambda db: db.execute(asked, (wanted,)).fetchone())
         if row is None:
-            raise LibraryError(f"There is no adapter {id!r} here. It may have been moved: refresh.")
+            raise LibraryError(
+                f"There is no adapter {id[:100]!r} here. It may have been moved: refresh."
+            )
         return _entry(row[0])
 
     def pick(self, word: str) -> Entry:

@@ -64,6 +64,8 @@ def _taken(folder: Path, name: str, endings: tuple[str, ...]) -> bool:
 def _problem(label: str) -> str | None:
     if label.startswith("."):
         return "it would be hidden"
+    if label.startswith("-"):
+        return "commands would read it as an option"
     if label.endswith("."):
         return "it ends with a dot"
     odd = next((char for char in label if char in _NO_FILE), None)

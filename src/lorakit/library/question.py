@@ -23,7 +23,7 @@ def question(
     limit: int | None, offset: int,
 ) -> tuple[str, list[Any]]:  # fmt: skip
     """The query, and the values for its places."""
-    if order not in ORDERS:
+    if order not in tuple(ORDERS):
         raise LibraryError(
             f"order is {order!r}; expected one of {', '.join(ORDERS)}."
             + did_you_mean(str(order), ORDERS)

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 import jinja2
 
-from lorakit.core.errors import DataError, RecipeError
+from lorakit.core.errors import ODDITIES, DataError, RecipeError
 from lorakit.tasks.base import IGNORED, Features, TokenTask
-from lorakit.tasks.rows import Row
+from lorakit.tasks.rows import Row, Source, read_text
 from lorakit.tasks.shapes import conversation
 
 CHATML = (
@@ -52,12 +52,10 @@ def set_template(tokenizer: Any, said: str | None) -> None:
     if said == "chatml":
         tokenizer.chat_template = CHATML
     elif said is not None:
-        file = Path(said).expanduser()
-        # A template has braces or line ends, which no one has in the name of a file.
-        is_text = "{" in said or "\n" in said
-        if not is_text and not file.is_file():
+        file = template_file(said)
+        if file is not None and not file.is_file():
             raise RecipeError(f"data.chat_template: {said} is not there, and it is no template.")
-        tokenizer.chat_template = said if is_text else file.read_text(encoding="utf-8")
+        tokenizer.chat_template = said if file is None else read_text(file, Source())
     elif not tokenizer.chat_template:
         raise RecipeError(
             "The base's tokenizer has no chat template. Set data.chat_template to chatml, or to "
@@ -65,6 +63,12 @@ def set_template(tokenizer: Any, said: str | None) -> None:
         )
     if not tokenizer.is_fast:
         raise RecipeError("The base's tokenizer is a slow one, which cannot tell turns apart.")
+
+
+def template_file(said: str) -> Path | None:
+    """The file that a recipe's chat_template names; None where it is a template itself."""
+    # A template has braces or line ends, which no one has in the name of a file.
+    return None if said == "chatml" or "{" in said or "\n" in said else Path(said).expanduser()
 
 
 def assistant_spans(
@@ -103,11 +107,13 @@ def render(messages: list[dict[str, str]], tokenizer: Any, *, generation: bool =
         # Few templates can write an empty conversation, and an opening turn has no prompt.
         return ""
     try:
-        return tokenizer.apply_chat_template(
+        text = tokenizer.apply_chat_template(
             messages, tokenize=False, add_generation_prompt=generation
         )
-    except (jinja2.TemplateError, TypeError, KeyError) as error:
+        text.encode()  # a template can escape half of a pair, which no tokenizer takes
+        return text
+    except (jinja2.TemplateError, *ODDITIES) as error:
         raise DataError(
-            f"The chat template refuses a conversation ({error}). Its roles are "
+            f"The chat template refuses a conversation ({str(error)[:300]}). Its roles are "
             f"{', '.join(message['role'] for message in messages)}. Repair it, or use chatml."
         ) from error

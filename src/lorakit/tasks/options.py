@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 
 def number(value: object) -> object:
@@ -27,6 +27,14 @@ class Part(BaseModel):
     """A part of the recipe: unknown fields are errors."""
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+    @model_validator(mode="after")
+    def _written(self) -> Part:
+        """A recipe is a file: each text in it can be written."""
+        for name, value in self:
+            if isinstance(value, str) and any("\ud800" <= char <= "\udfff" for char in value):
+                raise ValueError(f"{name} holds one half of a pair of UTF-16, which is no text")
+        return self
 
 
 class DataOptions(Part):

@@ -61,8 +61,8 @@ def _score(row: Row, name: str) -> float:
     value = value_of(row, name, "the score")
     try:
         number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
-        raise row.error(f"{name} is {value!r}; expected a number.")
+        raise row.error(f"{name} is {repr(value)[:100]}; expected a number.")
     return number

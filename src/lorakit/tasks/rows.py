@@ -5,14 +5,16 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import json
 import re
+import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lorakit.core.errors import DataError, did_you_mean, shortlist
+from lorakit.core.errors import ODDITIES, DataError, did_you_mean, shortlist
+from lorakit.tasks.strict_json import read_json
 
 SPLITS = {
     "train": ("train", "training"),
@@ -152,19 +154,29 @@ def read_file(file: Path, source: Source) -> Iterator[Row]:
 
 def read_text(file: Path, source: Source) -> str:
     """The whole of a text file, which may be gzipped; or `DataError` that names the line."""
-    data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+    data = _unzipped(file) if file.suffix == ".gz" else file.read_bytes()
     # A byte-order mark is no part of the first column's name.
     encoding = "utf-8-sig" if source.encoding.lower() in ("utf-8", "utf8") else source.encoding
     try:
         return data.decode(encoding)
-    except LookupError:
-        raise DataError(f"data.encoding is {source.encoding!r}, which is no encoding.") from None
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise DataError(
             f"{file}, line {line}: byte 0x{data[error.start]:02x} is not {source.encoding}. Set "
             "data.encoding, for example to latin-1."
         ) from error
+    except (LookupError, ValueError):  # the latter for a name with NUL in it, or "undefined"
+        raise DataError(
+            f"data.encoding is {source.encoding[:60]!r}, which is no encoding. Set it to utf-8 or "
+            "latin-1."
+        ) from None
+
+
+def _unzipped(file: Path) -> bytes:
+    try:
+        return gzip.decompress(file.read_bytes())
+    except (EOFError, zlib.error) as error:
+        raise DataError(f"{file} is damaged: {error}. Fetch it again.") from error
 
 
 def _jsonl(file: Path, source: Source) -> Iterator[Row]:
@@ -172,19 +184,12 @@ def _jsonl(file: Path, source: Source) -> Iterator[Row]:
     for number, line in enumerate(read_text(file, source).split("\n"), 1):
         if not line.strip():
             continue
-        try:
-            value = json.loads(line)
-        except ValueError as error:
-            raise DataError(f"{file}, line {number}: not valid JSON ({error}).") from error
-        yield Row(_object(value, f"{file}, line {number}"), str(file), number, "line")
+        where = f"{file}, line {number}"
+        yield Row(_object(read_json(line, where), where), str(file), number, "line")
 
 
 def _json(file: Path, source: Source) -> Iterator[Row]:
-    try:
-        value = json.loads(read_text(file, source))
-    except ValueError as error:
-        hint = " Is it JSON lines? Then name it .jsonl." if "Extra data" in str(error) else ""
-        raise DataError(f"{file}: not valid JSON ({error}).{hint}") from error
+    value = read_json(read_text(file, source), str(file))
     for number, row in enumerate(_listed(value, file), 1):
         yield Row(_object(row, f"{file}, row {number}"), str(file), number)
 
@@ -242,7 +247,7 @@ def _table(text: str, file: Path, source: Source, **dialect: Any) -> Iterator[Ro
 
 def _header(cells: list[str], file: Path) -> list[str]:
     names = [cell.strip() for cell in cells]
-    twice = next((name for name in names if names.count(name) > 1), None)
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
     if twice is not None or not all(names):
         raise DataError(
             f"{file}, line 1: the header {shortlist(map(repr, cells))} has "
@@ -258,7 +263,7 @@ def _parquet(file: Path, _: Source) -> Iterator[Row]:
 
     try:
         rows = pyarrow.parquet.read_table(file).to_pylist()
-    except pyarrow.ArrowException as error:
+    except (pyarrow.ArrowException, *ODDITIES) as error:  # texts and times that are none
         raise DataError(f"{file} is no readable parquet file: {error}.") from error
     for number, row in enumerate(rows, 1):
         yield Row(row, str(file), number)

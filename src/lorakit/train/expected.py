@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from lorakit.core.errors import ModelError
-from lorakit.models.load import load_tokenizer
+from lorakit.models.load import load_tokenizer, read_config
 from lorakit.models.rehearse import Batch
+from lorakit.tasks import make_task
 from lorakit.tasks.base import Task
 from lorakit.tasks.data import longest_row, read_data
+from lorakit.train.kept import Kept, rows_of
 from lorakit.train.recipe import Recipe
 
 LENGTH = 512  # tokens of a row where nothing says how long rows are
@@ -39,7 +41,7 @@ def expected(recipe: Recipe, task: Task, config: Any) -> Expected:
         passes=recipe.train.accumulate,
     )  # fmt: skip
     try:
-        seen = _seen(recipe, task, config) if _near(recipe.data.train) else None
+        seen = _seen(recipe) if _near(recipe.data.train) else None
     except ModelError:  # a base without tokenizer: a plan needs none
         seen = None
     if seen is None:
@@ -65,10 +67,9 @@ def _near(place: str) -> bool:
     return file.is_file() and file.stat().st_size <= _LARGEST
 
 
-def _seen(
-    recipe: Recipe, task: Task, config: Any
-) -> tuple[int, list[int], list[int], list[int]] | None:
+def _look(recipe: Recipe) -> tuple[int, list[int], list[int], list[int]] | None:
     """How many rows there are; of some of them tokens, labels, and labels that count."""
+    task, config = make_task(recipe.task, recipe.data), read_config(recipe.model)
     tokenizer = load_tokenizer(recipe.model, recipe.data.end)
     rows = read_data(recipe.data, task, recipe.train.seed).train
     apart = 1 if task.name == "text" else max(1, len(rows) // SAMPLE)
@@ -85,3 +86,6 @@ def _seen(
         [len(own) for own in labels],
         [sum(label >= 0 for label in own) for own in labels],
     )
+
+
+_seen = Kept(_look, rows_of)

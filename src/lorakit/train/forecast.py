@@ -137,15 +137,18 @@ class Anchored:
         return {target: Factors(*pair(*own), pair(*own)) for target, own in sizes.items()}
 
 
-def forecast(question: Question) -> Forecast:
-    """All that shapes tell about a recipe; its cost alone where a step cannot be rehearsed."""
+def forecast(question: Question, *, full: bool = True) -> Forecast:
+    """All that shapes tell about a recipe; its cost alone where a step cannot be rehearsed.
+
+    Without `full` no step of full fine-tuning is rehearsed, which takes as long as the adapter's.
+    """
     chosen, found, extras = question.cost()
     known = Forecast(chosen, found, question.expected)
     batch, recipe = question.expected.batch, question.recipe
     try:
         stage = question.stage(chosen, extras)
         adapted = stage.rehearse(batch)
-        full = question.stage(chosen, extras, full=True).rehearse(batch)
+        other = question.stage(chosen, extras, full=True).rehearse(batch) if full else None
         evaluation = None
         if recipe.data.eval or recipe.data.eval_share:
             rows = recipe.train.eval_batch_size or recipe.train.batch_size
@@ -160,7 +163,7 @@ def forecast(question: Question) -> Forecast:
         found, parameters=trained, adapter_bytes=stage.held,
         training_bytes=sum(adapted.parts[part] for part in states) + trained * FLOAT,
     )  # fmt: skip
-    return replace(known, cost=exact, adapted=adapted, full=full, evaluation=evaluation)
+    return replace(known, cost=exact, adapted=adapted, full=other, evaluation=evaluation)
 
 
 def largest_batch(rehearse: Callable[[Batch], Rehearsal], batch: Batch, memory: float) -> int:

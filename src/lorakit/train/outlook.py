@@ -25,7 +25,7 @@ from lorakit.train.forecast import (
 )
 from lorakit.train.options import LOW_RANK
 from lorakit.train.recipe import make_recipe, set_field
-from lorakit.train.setup import steps_of
+from lorakit.train.steps import steps_of
 
 TASKS = {"causal": "text", "seq2seq": "seq2seq", "classes": "classification"}  # by kind of model
 UNITS = {"": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12, "kib": 2**10, "mib": 2**20,

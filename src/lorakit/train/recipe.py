@@ -27,7 +27,7 @@ from lorakit.train.options import (
     Method,
     TrainOptions,
 )
-from lorakit.train.strict_yaml import NoDuplicates
+from lorakit.train.strict_yaml import read_yaml
 
 ENDED = ("completion", "text")  # the tasks whose rows are ended by us; others bring their ends
 
@@ -128,12 +128,7 @@ def read_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
 
 def parse_recipe(text: str, where: str = "recipe") -> dict[str, Any]:
     """The mapping that a recipe's text is, not checked yet, or `RecipeError`."""
-    try:
-        raw = yaml.load(text, Loader=NoDuplicates)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{where} is not valid YAML: {_one_line(error)}.") from error
-    except RecursionError:
-        raise RecipeError(f"{where} is nested too deeply. Write it with fewer brackets.") from None
+    raw = read_yaml(text, where)
     if not isinstance(raw, dict):
         kind = "empty" if raw is None else f"a {type(raw).__name__}"
         raise RecipeError(f"{where} is {kind}; expected fields such as `model:` and `task:`.")
@@ -171,10 +166,7 @@ def value_of(name: str, value: str) -> Any:
     texts = (str, str | None)
     if field is not None and field.annotation in texts and value not in ("null", "~"):
         return value
-    try:
-        return yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"--{name} {value}: {_one_line(error)}.") from error
+    return read_yaml(value, f"--{name} {value if len(value) <= 60 else value[:57] + '...'}")
 
 
 def fields(model: type[BaseModel] = Recipe, prefix: str = "") -> dict[str, Any]:
@@ -275,7 +267,3 @@ def _similar_files(file: Path) -> str:
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     hits = difflib.get_close_matches(file.name, names, 1)
     return f"Did you mean {folder / hits[0]}?" if hits else "Check the path of the recipe."
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -18,6 +18,7 @@ from lorakit.tasks.base import Features, Task, collate
 from lorakit.train.folder import CHECKPOINTS
 from lorakit.train.recipe import Recipe
 from lorakit.train.record import Record
+from lorakit.train.steps import steps_of
 from lorakit.train.together import Part
 from lorakit.train.trainer import AdapterTrainer
 
@@ -101,15 +102,6 @@ class Flow(TrainerCallback):
         del number, frame
         self.stop.set()
         self.restore()  # a second Ctrl-C ends the process at once
-
-
-def steps_of(recipe: Recipe, rows: int) -> int:
-    """How many optimiser steps the run has."""
-    options = recipe.train
-    if options.steps is not None:
-        return options.steps
-    batches = math.ceil(rows / options.batch_size)
-    return math.ceil(math.ceil(batches / options.accumulate) * options.epochs)
 
 
 def arguments(

@@ -36,13 +36,8 @@ from lorakit.models.headless import (
     same_logits,
 )
 from lorakit.train import checkpoint
-from lorakit.train.adalora import (
-    Pruning,
-    is_settled,
-    prunes,
-    restore_progress,
-    write_progress,
-)
+from lorakit.train.adalora import is_settled, prunes, restore_progress, write_progress
+from lorakit.train.pruning import Pruning
 from lorakit.train.sampler import SeededSampler
 
 _CLOSE = 1e-5  # relative: two sums in float32 of the same losses

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from lorakit.web.place import Place
 
 LIMIT = 16_000_000  # bytes of a request
 UPLOAD = 4_000_000_000  # bytes of an uploaded file
+GRACE = 1  # seconds that open pages get when the page is ended; their streams never end
+LISTEN = 0.02  # seconds between two looks of Gradio's queue for events
 STYLE = Path(__file__).with_name("style.css")
 
 
@@ -38,6 +41,11 @@ def make_app(place: Place, *, door: Door, hosts: frozenset[str]) -> Guard:
         blocked_paths=[str(place.runs / ".queue")], enable_monitoring=False, pwa=False,
         ssr_mode=False, mcp_server=False, run_history=False,
     )  # fmt: skip
+    # Else Gradio takes any path of this machine for an upload: it looks once it was launched.
+    blocks.has_launched = True
+    # A thousand looks a second, as it has them, take 5 % of a core from what trains beside it.
+    blocks._queue.sleep_when_free = LISTEN
+    blocks._queue.progress_update_sleep_when_free = 1.0  # its own bars, of which we have none
     return Guard(mounted, door=door, hosts=hosts, limit=LIMIT, upload=UPLOAD)
 
 
@@ -75,7 +83,22 @@ def serve(
     door = Door(secret, f"http://{shown}:{port}/", users=users)
     app = make_app(place, door=door, hosts=hosts)
     told(door.link)
-    uvicorn.run(app, host=host, port=port, log_level="warning", server_header=False, ws="none")
+    threading.Thread(target=_warm, args=(place,), daemon=True).start()
+    uvicorn.run(
+        app, host=host, port=port, log_level="warning", server_header=False, ws="none",
+        timeout_graceful_shutdown=GRACE,
+    )  # fmt: skip
+
+
+def _warm(place: Place) -> None:
+    """Work out once what a first visitor would wait for: the estimate of the form."""
+    from lorakit.train.recipe import make_recipe
+    from lorakit.web.choices import Choices
+    from lorakit.web.estimate import estimate
+    from lorakit.web.told import caught
+
+    with caught():  # what is wrong with it, the form says
+        estimate(make_recipe(Choices(place).stories()))
 
 
 def _state() -> Path:

@@ -18,7 +18,7 @@ from lorakit.library.names import check_file_name, check_free
 from lorakit.web.ask import Answer, Question, answers, cards, example
 from lorakit.web.cards import heat
 from lorakit.web.page import Page, Step, wire
-from lorakit.web.told import alert, caught, note
+from lorakit.web.told import alert, caught, note, number, whole
 from lorakit.web.voices import Asked, called
 
 MOST = 5  # adapters in a blend
@@ -85,7 +85,6 @@ class Blending:
         wire(self.hear.click, Step(self.heard, [self.text, *given], [self.told, self.shown]))
         wire(self.keep.click, Step(self.kept, [self.name, *given], self.told))
         opened = Step(self.opened, self.chosen, self.chosen)
-        self.page.on_load(opened)
         self.page.on_tab("blend", opened)
 
     def opened(self, chosen: list[str] | None) -> Any:
@@ -97,12 +96,13 @@ class Blending:
     def picked(self, chosen: list[str] | None, text: str, name: str) -> tuple[Any, ...]:
         """A weight for each adapter, an input to begin with, and a name."""
         labels = {value: label for label, value in self.page.adapters(text=False)}
-        names = [labels.get(own, own) for own in chosen or []]
+        names = [labels.get(own, own) for own in (chosen or [])[:MOST]]
+        # To begin with a mean: adapters for similar ends would act twice as strongly as a sum.
         shown = [
-            gr.update(visible=True, label=f"Weight of {names[place]}")
-            if place < len(names) else gr.update(visible=False)
-            for place in range(MOST)
-        ]  # fmt: skip
+            gr.update(visible=True, label=f"Weight of {own}", value=round(1 / len(names), 2))
+            for own in names
+        ]
+        shown += [gr.update(visible=False)] * (MOST - len(names))
         with caught():
             folders = self._folders(chosen)
             text = text or (example(folders[0], self.page.place) if folders else "")
@@ -130,7 +130,7 @@ class Blending:
         """Write the blend into the library, with its proof."""
         with caught() as wrong:
             self.page.place.adapters.mkdir(parents=True, exist_ok=True)
-            label = check_file_name(name.strip())
+            label = check_file_name((name or "").strip())
             check_free(self.page.place.adapters, label)
             proof = self._combine(self.page.place.adapters / label, *given)
             self.page.library.refresh()
@@ -160,8 +160,9 @@ class Blending:
         if len(folders) < 2:
             raise LorakitError("A blend is of two adapters or more. Choose them above.")
         return combine(
-            folders, weights=list(weights[: len(folders)]), how=how,
-            rank=int(rank) if rank and how != "exact" else None, density=density, out=out,
+            folders, weights=[number(own, "a weight") for own in weights[: len(folders)]], how=how,
+            rank=whole(rank, "the rank") if rank and how != "exact" else None,
+            density=number(density, "the density"), out=out,
         )  # fmt: skip
 
     def _folders(self, chosen: Sequence[str] | None) -> list[Path]:

@@ -100,11 +100,13 @@ def _thumbnail(path: str, when: int) -> str:
 def detail(entry: Entry, found: Inspection | None, problem: str = "") -> str:
     """What is known of one adapter: facts, and where and how much it changes."""
     facts: dict[str, Any] = {
-        "where": entry.path, "base": entry.base, "task": entry.task, "method": entry.method,
-        "format": entry.format, "rank": entry.rank, "parameters": f"{entry.parameters:,}",
+        "where": _below(entry, entry.path),
+        "base": OURS if entry.base == str(base_folder()) else entry.base,
+        "task": entry.task, "method": entry.method, "format": entry.format, "rank": entry.rank,
+        "parameters": f"{entry.parameters:,}",
         "size": size(entry.bytes), "trigger words": ", ".join(entry.triggers),
         "tags": ", ".join(entry.tags), "made": entry.date, "from": entry.source,
-        "run": entry.run or "",
+        "run": _below(entry, entry.run or ""),
     }  # fmt: skip
     facts |= {name: f"{value:.4g}" for name, value in entry.metrics.items()}
     if found is not None:
@@ -120,6 +122,13 @@ def detail(entry: Entry, found: Inspection | None, problem: str = "") -> str:
     )
     wrong = alert(problem or entry.problem) if problem or entry.problem else ""
     return str(head) + wrong + str(Markup('<dl class="facts-of">{}</dl>').format(rows))
+
+
+def _below(entry: Entry, path: str) -> str:
+    """A path from the library's folder on, and that folder's own name first."""
+    root = Path(entry.root)
+    own = Path(path)
+    return str(root.name / own.relative_to(root)) if path and own.is_relative_to(root) else path
 
 
 def maps(found: Inspection) -> str:

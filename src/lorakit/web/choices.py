@@ -12,6 +12,7 @@ from typing import Any
 from lorakit.core.errors import LorakitError
 from lorakit.demo import base_folder
 from lorakit.demo.recipe import demo_recipe
+from lorakit.library.names import check_file_name
 from lorakit.models.load import kind_of, read_config
 from lorakit.tasks.options import DataOptions
 from lorakit.train.preview import tasks_for
@@ -95,14 +96,14 @@ class Choices:
             )
         return found
 
-    def output(self, name: str) -> str:
+    def output(self, name: str | None) -> str:
         """The run's folder for a name; raises where it is no name for a folder."""
-        text = name.strip()
+        text = (name or "").strip()
         if not re.fullmatch(r"[\w][\w .-]{0,79}", text) or text.endswith((".", " ")):
             raise LorakitError(
                 f"{text[:100]!r} is no name for a run. Use letters, digits, spaces, - and _."
             )
-        return str(self.place.runs / text)
+        return str(self.place.runs / check_file_name(text))
 
     def free_name(self, data: str | None) -> str:
         """A name for the next run that is not taken."""

@@ -38,7 +38,7 @@ class Doing:
 
     def renamed(self, id: str, name: str) -> tuple[Any, str]:
         """Call it something else."""
-        return self._act(id, lambda own: rename(own, name.strip()), "It is called {} now.")
+        return self._act(id, lambda own: rename(own, (name or "").strip()), "It is called {} now.")
 
     def edited(
         self, id: str, title: str, tags: str, triggers: str, description: str
@@ -66,7 +66,7 @@ class Doing:
         """Put it on the hub."""
 
         def work(entry: Entry) -> Entry:
-            push(entry, repo.strip(), model=self._base(entry))
+            push(entry, (repo or "").strip(), model=self._base(entry))
             return entry
 
         return self._act(id, work, "{} is on the hub now, for you alone.")
@@ -101,7 +101,7 @@ class Doing:
         with caught() as wrong:
             if not files:
                 raise LorakitError("No file came. Choose one.")
-            wish = name.strip() or None
+            wish = (name or "").strip() or None
             if len(files) == 1:
                 # The restricted reader runs nothing that a pickle says.
                 return self._taken(lambda own: bring(files[0], own, name=wish, pickles=True))
@@ -115,7 +115,7 @@ class Doing:
     def pulled(self, repo: str) -> tuple[Any, str]:
         """Take in an adapter of the hub."""
         with caught() as wrong:
-            return self._taken(lambda folder: pull(repo.strip(), folder))
+            return self._taken(lambda folder: pull((repo or "").strip(), folder))
         return wrong.html, gr.skip()
 
     def examined(self, id: str) -> str:
@@ -185,13 +185,13 @@ def gathered(files: list[str], folder: Path) -> Path:
 
 
 def _words(said: str) -> list[str]:
-    return [own.strip() for own in said.split(",") if own.strip()]
+    return [own.strip() for own in (said or "").split(",") if own.strip()]
 
 
 def _packed(place: Path, file: Path) -> Path:
     """A single file as it is; a folder as a zip of its own files."""
-    if place.is_file():
-        return place
+    if place.is_file():  # copied, as Gradio serves what lies in a folder for such, and no library
+        return Path(shutil.copyfile(place, file.with_name(place.name)))
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for own in sorted(place.iterdir()):
             if own.is_file() and not own.is_symlink():

@@ -57,8 +57,8 @@ def lost(shares: Sequence[float], kept: int) -> str:
         for rank, share in enumerate(shares)
     )  # fmt: skip
     numbers = Markup("").join(
-        Markup('<text x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(
-            40 + (rank + 0.5) * wide, tall + 26, rank
+        Markup('<text class="{}" x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(
+            "kept" if rank == kept else "other", 40 + (rank + 0.5) * wide, tall + 26, rank
         )
         for rank in range(len(shares))
         if len(shares) <= MOST or rank in (0, kept, len(shares) - 1)

@@ -10,8 +10,9 @@ from markupsafe import Markup
 from lorakit.analysis.machine import Speed, free_memory, measure_speed, process_bytes
 from lorakit.models.load import DTYPES, pick_device
 from lorakit.train.forecast import Question, forecast, step_seconds
+from lorakit.train.kept import Kept, shapes_of
 from lorakit.train.recipe import Recipe
-from lorakit.train.setup import steps_of
+from lorakit.train.steps import steps_of
 from lorakit.web.told import size, span
 
 
@@ -56,16 +57,15 @@ class Estimate:
 
 def estimate(recipe: Recipe) -> Estimate:
     """The estimate for a recipe, from shapes and a look at its rows."""
-    question = Question(recipe)
-    found = forecast(question)
+    found = _forecast(recipe)
     device = pick_device(recipe.train.device)
-    rows = question.expected.rows
+    rows = found.expected.rows
     known = recipe.train.steps is not None or rows is not None
     steps = steps_of(recipe, rows or 1) if known else None
     seconds = None
     if found.adapted is not None and steps is not None:
         speed = _speed(recipe.train.precision, device.type)
-        seconds = steps * step_seconds(found.adapted, speed, question.expected.batch.passes)
+        seconds = steps * step_seconds(found.adapted, speed, found.expected.batch.passes)
     peak = found.peak
     if peak is not None and device.type == "cpu":
         peak += process_bytes() or 0
@@ -79,3 +79,6 @@ def estimate(recipe: Recipe) -> Estimate:
 @functools.cache
 def _speed(precision: str, device: str) -> Speed:
     return measure_speed(DTYPES[precision], pick_device(device))
+
+
+_forecast = Kept(lambda recipe: forecast(Question(recipe), full=False), shapes_of)

@@ -25,8 +25,11 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 SAFE = ("GET", "HEAD", "OPTIONS")
-# What Gradio serves that no part of the page uses: a proxy to other sites, and its monitors.
-CLOSED = ("/gradio_api/proxy", "/gradio_api/mcp", "/proxy", "/monitoring", "/dev/", "/vibe-code")
+# What Gradio serves that no part of the page uses: a proxy to other sites, monitors, a schema.
+CLOSED = (
+    "/gradio_api/proxy", "/gradio_api/mcp", "/proxy", "/monitoring", "/dev/", "/vibe-code",
+    "/openapi.json",
+)  # fmt: skip
 HEADERS = {
     b"x-content-type-options": b"nosniff",
     b"x-frame-options": b"DENY",

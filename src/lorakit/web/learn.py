@@ -18,7 +18,7 @@ from lorakit.web.draw import lost, product
 from lorakit.web.mark import Mark, mark_of
 from lorakit.web.page import Page, Step, wire
 from lorakit.web.reports import reports
-from lorakit.web.told import caught
+from lorakit.web.told import caught, whole
 
 WORDS = """
 A pretrained layer multiplies its input by a matrix **W**. Full fine-tuning learns a change of all
@@ -77,7 +77,6 @@ class Learning:
         wire(self.rank.change, drawn, latest=True)
         wire(self.prove.click, Step(self.proved, self.chosen, self.proof))
         opened = Step(self.opened, self.chosen, [self.chosen, self.reports])
-        self.page.on_load(opened)
         self.page.on_tab("learn", opened, picked, drawn)
 
     def opened(self, chosen: str | None) -> tuple[Any, str]:
@@ -104,15 +103,15 @@ class Learning:
     def ranked(self, chosen: str | None, layer: str | None) -> Any:
         """The slider with the ranks of another layer."""
         with caught():
-            top = max(1, len(self._layers(chosen)[layer or ""].values))
+            top = max(1, len(self._layer(chosen, layer).values))
             return gr.update(maximum=max(2, top), value=top)
         return gr.skip()
 
-    def drawn(self, chosen: str | None, layer: str | None, rank: float) -> str:
+    def drawn(self, chosen: str | None, layer: str | None, rank: float | None) -> str:
         """W + BA to scale, with the numbers that the slider stands at."""
         with caught():
-            own = self._layers(chosen)[layer or ""]
-            kept = min(int(rank), len(own.values))
+            own = self._layer(chosen, layer)
+            kept = min(max(0, whole(rank, "the rank")), len(own.values))
             shares = [lost_at(own.values, rank) for rank in range(len(own.values) + 1)]
             return product(own.rows, own.columns, kept, shares[kept]) + lost(shares, kept)
         return ""
@@ -138,6 +137,12 @@ class Learning:
         if not chosen:
             raise LorakitError("No adapter is chosen. Train one first, or import one.")
         return self.page.place.inside(chosen)
+
+    def _layer(self, chosen: str | None, layer: str | None) -> Seen:
+        found = self._layers(chosen).get(layer or "")
+        if found is None:
+            raise LorakitError("No layer is chosen. Choose one.")
+        return found
 
     def _layers(self, chosen: str | None) -> dict[str, Seen]:
         place = self._folder(chosen)

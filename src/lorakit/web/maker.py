@@ -11,6 +11,8 @@ from lorakit.core.errors import LorakitError
 from lorakit.models.brief import brief
 from lorakit.models.load import named_structure
 from lorakit.models.plan import plan
+from lorakit.tasks.chat import template_file
+from lorakit.train.kept import Kept, rows_of
 from lorakit.train.preview import Preview, preview
 from lorakit.train.recipe import Recipe, get_field, make_recipe, parse_recipe, set_field
 from lorakit.web.blocks import blocks_of, draw, toggled
@@ -92,7 +94,7 @@ class Maker:
     def rows(self, *values: Any) -> str:
         """Some rows as training sees them."""
         with caught() as wrong:
-            return rendered(preview(self.recipe(*values)))
+            return rendered(_previewed(self.recipe(*values)))
         return wrong.html
 
     def data_chosen(self, base: str, data: str) -> tuple[list[str], list[Any], str]:
@@ -121,7 +123,7 @@ class Maker:
             if value is not None:
                 place.inside(value)
         template = recipe.data.chat_template
-        if template is not None and "{" not in template and template != "chatml":
+        if template is not None and template_file(template) is not None:
             place.inside(template)
         self.choices.base(recipe.model)
         return recipe
@@ -151,3 +153,6 @@ def rendered(found: Preview) -> str:
             found.rows, found.held, found.seen, found.median, found.longest, cut, rows
         )
     )  # fmt: skip
+
+
+_previewed = Kept(preview, rows_of)

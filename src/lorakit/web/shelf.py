@@ -64,9 +64,8 @@ class Shelf:
             self.undo = gr.Button("Undo", visible=False, size="sm", elem_id="undo")
 
     def _detail(self) -> None:
-        with gr.Row(elem_classes="begin"):
-            self.facts = gr.HTML(elem_id="facts-of")
-            self.close = gr.Button("Close", size="sm", elem_id="close")
+        self.close = gr.Button("Close", size="sm", elem_id="close")
+        self.facts = gr.HTML(elem_id="facts-of")
         with gr.Tabs():
             with gr.Tab("Where it changes"):
                 self.maps = gr.HTML()
@@ -172,8 +171,7 @@ class Shelf:
         wire(
             self.make.click, Step(self.doing.made, [self.entry, self.form], [self.proof, self.file])
         )
-        self.page.on_load(looked)
-        self.page.on_tab("library", looked)
+        self.page.on_tab("library", looked)  # which the page turns to when it opens
 
     def searched(self, text: str, order: Any, *filters: str) -> str:
         """The cards of a search."""
@@ -209,7 +207,7 @@ class Shelf:
         with caught():
             entry = self.page.library.find(id)
             facts = (id, gr.update(visible=True), detail(entry, None))
-            yield *facts, *(gr.skip() for _ in range(12))
+            yield *facts, "", *(gr.skip() for _ in range(11))
             found, problem = _inspected(entry)
             values = singular_values(entry.place, layers=6) if found is not None else {}
             drawn, curve = spectra(values), None
@@ -223,7 +221,7 @@ class Shelf:
                 ", ".join(entry.tags), ", ".join(entry.triggers), entry.description,
             )  # fmt: skip
             return
-        yield "", gr.update(visible=False), *(gr.skip() for _ in range(13))
+        yield "", gr.update(visible=False), "", "", *(gr.skip() for _ in range(11))
 
 
 def _inspected(entry: Entry) -> tuple[Inspection | None, str]:

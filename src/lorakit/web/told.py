@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -49,6 +50,18 @@ def caught() -> Iterator[Caught]:
         yield found
     except LorakitError as error:
         found.message = str(error)
+
+
+def number(value: object, name: str) -> float:
+    """A number that a component gave; one that was emptied gives none."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise LorakitError(f"There is no number for {name}. Set one.")
+    return float(value)
+
+
+def whole(value: object, name: str) -> int:
+    """The same for whole numbers."""
+    return int(number(value, name))
 
 
 def size(count: float) -> str:

@@ -13,7 +13,7 @@ from lorakit.web.choices import GOALS, STORIES
 from lorakit.web.fields import Field, form_fields, group_of, matters
 from lorakit.web.maker import Maker
 from lorakit.web.page import Page, Step, any_of, wire
-from lorakit.web.told import caught, note
+from lorakit.web.told import caught, note, whole
 from lorakit.web.uploads import ROWS, take_in
 from lorakit.web.watch import Watch
 
@@ -76,13 +76,17 @@ class Training:
                 self.rank = gr.Slider(1, 128, value=8, step=1, label="Rank of what is clicked")
             self.blocks = gr.HTML(js_on_load=ON_LOAD, elem_id="blocks")
         self.own: list[Any] = []
+        # As they are for the data that come along: to set them when the page opens would make
+        # every field tell of a change.
+        begin = self.maker.data_chosen(self.choices.lists()[0][0][1], STORIES)[1]
+        shown = {own.name: value for own, value in zip(self.maker.known, begin)}
         with gr.Accordion("All settings", open=False):
             for heading, some in itertools.groupby(
                 self.maker.known, lambda one: group_of(one.name)
             ):
                 gr.Markdown(f"#### {heading}")
                 with gr.Row(elem_classes="fields"):
-                    self.own += [component(one) for one in some]
+                    self.own += [component(one, shown[one.name]) for one in some]
         with gr.Accordion("Recipe and command", open=False):
             self.text = gr.Code(language="yaml", label="The recipe as a file", interactive=True)
             self.use = gr.Button("Use this recipe in the form", size="sm")
@@ -114,7 +118,7 @@ class Training:
         wire(self.upload.upload, Step(self.uploaded, self.upload, [self.rows, self.trouble]))
         begun = Step(self.begun, values, [self.trouble, self.name, self.watch.looked_at])
         wire(self.start.click, begun, self.watch.look)
-        opened = Step(self.opened, None, [self.base, self.rows, self.name, *fields])
+        opened = Step(self.opened, None, [self.base, self.rows, self.name])
         self.page.on_load(opened, anew, facts)
 
     def refreshed(self, *given: Any) -> tuple[Any, ...]:
@@ -131,14 +135,22 @@ class Training:
         task = gr.update(choices=goals, value=fitting[0]) if fitting else gr.skip()
         return task, self.choices.free_name(rows), wrong, *shown
 
-    def clicked(self, event: gr.EventData, rank: float, *given: Any) -> tuple[Any, ...]:
+    def clicked(self, event: gr.EventData, rank: float | None, *given: Any) -> tuple[Any, ...]:
         """The fields after a click into the table of layers."""
-        return self._fields(lambda: self.maker.clicked(list(event.cells), int(rank), *given))
+        return self._fields(
+            lambda: self.maker.clicked(list(event.cells), whole(rank, "the rank"), *given)
+        )
 
-    def preset_chosen(self, preset: str, rank: float, *given: Any) -> tuple[Any, ...]:
+    def preset_chosen(self, preset: str | None, rank: float | None, *given: Any) -> tuple[Any, ...]:
         """The fields for a preset's layers."""
-        fields = {"lora.targets": PRESETS[preset], "lora.rank": int(rank)}
-        return self._fields(lambda: self.maker.with_fields(fields, *given))
+
+        def work() -> list[Any]:
+            if preset not in PRESETS:
+                raise LorakitError("No preset is chosen. Choose one.")
+            fields = {"lora.targets": PRESETS[preset], "lora.rank": whole(rank, "the rank")}
+            return self.maker.with_fields(fields, *given)
+
+        return self._fields(work)
 
     def _fields(self, work: Any) -> tuple[Any, ...]:
         with caught() as wrong:
@@ -177,23 +189,26 @@ class Training:
         return wrong.html, gr.skip(), gr.skip()
 
     def opened(self) -> tuple[Any, ...]:
-        """The lists as they are now, and the form as it begins."""
+        """The lists as they are now, and a name that is free."""
         bases, data = self.choices.lists()
-        _, shown, wrong = self.maker.data_chosen(bases[0][1], STORIES)
-        free = self.choices.free_name(STORIES)
-        return gr.update(choices=bases), gr.update(choices=data), free, wrong, *shown
+        return gr.update(choices=bases), gr.update(choices=data), self.choices.free_name(STORIES)
 
 
-def component(own: Field) -> Any:
+def component(own: Field, shown: Any) -> Any:
     """The component of a field: its label and help are the schema's."""
     name = own.name.replace(".", "-")
     if own.is_switch:
-        return gr.Checkbox(own.default, label=own.label, info=own.about, elem_id=name)
+        return gr.Checkbox(shown, label=own.label, info=own.about, elem_id=name)
     if own.choices:
         words = list(own.choices)
-        return gr.Dropdown(words, value=own.default, label=own.label, info=own.about, elem_id=name)
+        return gr.Dropdown(words, value=shown, label=own.label, info=own.about, elem_id=name)
     return gr.Textbox(
-        "", placeholder=own.placeholder, max_lines=4, label=own.label, info=own.about, elem_id=name
+        shown,
+        placeholder=own.placeholder,
+        max_lines=4,
+        label=own.label,
+        info=own.about,
+        elem_id=name,
     )
 
 

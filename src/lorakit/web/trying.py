@@ -15,7 +15,7 @@ from lorakit.models.load import named_structure
 from lorakit.web.ask import Question, Turns, answers, cards, example, is_chat
 from lorakit.web.blocks import ON_LOAD, blocks_of, draw
 from lorakit.web.page import Page, Step, any_of, wire
-from lorakit.web.told import alert, caught
+from lorakit.web.told import alert, caught, number, whole
 from lorakit.web.voices import Asked
 
 AS_TOLD = "as the adapters say"
@@ -104,7 +104,6 @@ class Trying:
         wire(self.chosen.change, picked, drawn)
         # A tab that is drawn for the first time tells of no change.
         opened = Step(self.opened, [self.chosen, self.base], [self.chosen, self.base])
-        self.page.on_load(opened, picked)
         self.page.on_tab("try", opened, picked)
 
     def ask(
@@ -115,12 +114,15 @@ class Trying:
         base, text, longest, heat, seed, raw, before = more
         with caught() as wrong:
             adapters = [
-                Asked(folder, float(strength), tuple(sorted(off)))
+                Asked(folder, number(strength, "the strength"), tuple(sorted(off)))
                 for folder in self._folders(paths)
             ]
             if not adapters and not base:
                 raise LorakitError("No adapter is chosen. Choose one, or train one first.")
-            decoding = Decoding(int(longest), float(heat), int(seed or 0))
+            decoding = Decoding(
+                whole(longest, "the longest answer"), number(heat, "the temperature"),
+                whole(seed or 0, "the seed"),
+            )  # fmt: skip
             question = Question(
                 text, adapters, base=base or None, with_base=with_base, together=together,
                 raw=raw, decoding=decoding,

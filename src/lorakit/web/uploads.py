@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from lorakit.core.errors import LorakitError
+from lorakit.library.names import usable
 from lorakit.web.place import Place
 
 ROWS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt")
@@ -23,7 +24,7 @@ def take_in(place: Place, file: str | None) -> Path:
             f"{source.name[:100]!r} holds no rows by its name; expected {', '.join(ROWS)}."
         )
     place.uploads.mkdir(parents=True, exist_ok=True)
-    stem = re.sub(r"[^\w -]+", "_", source.stem)[:80].strip(" _") or "rows"
+    stem = usable(re.sub(r"[^\w -]+", "_", source.stem).strip(" _") or "rows")
     number, target = 1, place.uploads / f"{stem}{kind}"
     while target.exists():
         number += 1

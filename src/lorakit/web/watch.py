@@ -104,7 +104,7 @@ class Watch:
 
 def _plot(y: str, label: str, name: str) -> gr.LinePlot:
     return gr.LinePlot(
-        None, x="step", y=y, color="run", label=label, elem_id=name, height=290, x_title="step",
+        None, x="step", y=y, label=label, elem_id=name, height=290, x_title="step",
         y_title="loss (nats per token)", visible=False,
     )  # fmt: skip
 
