@@ -16,6 +16,7 @@ from lorakit.web.place import Place
 LIMIT = 16_000_000  # bytes of a request
 UPLOAD = 4_000_000_000  # bytes of an uploaded file
 GRACE = 1  # seconds that open pages get when the page is ended; their streams never end
+WARM = 6.0  # seconds after which the form is worked out, so that a first visit comes first
 LISTEN = 0.02  # seconds between two looks of Gradio's queue for events
 STYLE = Path(__file__).with_name("style.css")
 
@@ -83,7 +84,9 @@ def serve(
     door = Door(secret, f"http://{shown}:{port}/", users=users)
     app = make_app(place, door=door, hosts=hosts)
     told(door.link)
-    threading.Thread(target=_warm, args=(place,), daemon=True).start()
+    later = threading.Timer(WARM, _warm, args=(place,))
+    later.daemon = True
+    later.start()
     uvicorn.run(
         app, host=host, port=port, log_level="warning", server_header=False, ws="none",
         timeout_graceful_shutdown=GRACE,

@@ -119,7 +119,8 @@ class Training:
         begun = Step(self.begun, values, [self.trouble, self.name, self.watch.looked_at])
         wire(self.start.click, begun, self.watch.look)
         opened = Step(self.opened, None, [self.base, self.rows, self.name])
-        self.page.on_load(opened, anew, facts)
+        self.page.on_load(opened, anew)
+        self.page.on_tab("train", facts)
 
     def refreshed(self, *given: Any) -> tuple[Any, ...]:
         """The recipe, the command, what is wrong, and which fields matter."""

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from lorakit.core.errors import LorakitError
 from lorakit.jobs.job import Job
-from lorakit.web.curves import evaluation_table, loss_table
+from lorakit.web.curves import Curve, evaluation_table, loss_table
 from lorakit.web.history import History
 from lorakit.web.page import Page, Step, wire
 from lorakit.web.told import alert, caught, span
@@ -43,12 +43,15 @@ class Watch:
         with gr.Row():
             self.loss = _plot("loss", "Loss", "loss")
             self.held = _plot("value", "Loss on evaluation rows", "eval")
-        self.seen = gr.State("")
-        self.outputs = [
-            self.looked_at, self.status, self.loss, self.held, self.stop, self.resume,
-            self.first, self.seen,
-        ]  # fmt: skip
-        self.look = Step(self.looked, [self.looked_at, self.seen], self.outputs)
+        # A tick sets these two alone, and what they say is drawn where they have changed: Gradio
+        # builds each component anew that an event may set, even where it sets nothing.
+        self.pulse = gr.State("")  # how the run is
+        self.shape = gr.State("")  # which runs there are, and what can be done
+        self.look = Step(self.looked, self.looked_at, [self.pulse, self.shape])
+        drawn = [self.status, self.loss, self.held]
+        wire(self.pulse.change, Step(self.drawn, self.looked_at, drawn))
+        outs = [self.looked_at, self.loss, self.held, self.stop, self.resume, self.first]
+        wire(self.shape.change, Step(self.shaped, self.looked_at, outs))
         acts = {self.stop: self.stopped, self.resume: self.resumed, self.first: self.moved}
         for button, act in acts.items():
             wire(button.click, Step(act, self.looked_at, self.trouble), self.look, queue=False)
@@ -56,30 +59,45 @@ class Watch:
         wire(self.looked_at.input, self.look)
         self.writes = Writes(page, self.looked_at)
         self.history = History(page)
-        page.on_load(Step(lambda looked: self.looked(looked, "anew"), self.looked_at, self.outputs))
+        page.on_load(self.look)
 
-    def looked(self, looked: str | None, seen: str) -> tuple[Any, ...]:
-        """Everything the part shows; nothing where nothing has changed since `seen`."""
+    def looked(self, looked: str | None) -> tuple[str, str]:
+        """What tells whether there is anything to draw, or other runs and buttons."""
         jobs = self.page.queue.jobs()
-        mark = _mark(jobs, looked)
-        if mark == seen:
-            return tuple(gr.skip() for _ in self.outputs)
+        job = _looked(jobs, looked)
+        states = ",".join(f"{own.id}:{own.state}" for own in jobs)
+        if job is None:
+            return "none", f"{states} none"
+        about = f"{job.id} {job.stopping} {job.position}"
+        curve = self.page.curves.of(job.runs[0])
+        there = f"{bool(curve.loss)} {_evaluated(curve)}"
+        return f"{about} {job.state} {job.progress}", f"{states} {about} {there}"
+
+    def drawn(self, looked: str | None) -> tuple[Any, ...]:
+        """The run's line and its curves."""
+        job = _looked(self.page.queue.jobs(), looked)
+        if job is None:
+            return EMPTY, gr.skip(), gr.skip()
+        curve = self.page.curves.of(job.runs[0])
+        drawn = (loss_table({job.title: curve}), evaluation_table({job.title: curve}))
+        return progress(job), *(gr.skip() if own is None else own for own in drawn)
+
+    def shaped(self, looked: str | None) -> tuple[Any, ...]:
+        """The list of runs, and what is there and can be done for the one that is looked at."""
+        jobs = self.page.queue.jobs()
         job = _looked(jobs, looked)
         listed = gr.update(
             choices=[(f"{own.title}, {STATES[own.state]}", own.id) for own in jobs],
             value=None if job is None else job.id,
         )
         if job is None:
-            text = EMPTY
-            return listed, text, *(gr.update(visible=False) for _ in range(5)), mark
+            return listed, *(gr.update(visible=False) for _ in range(5))
         curve = self.page.curves.of(job.runs[0])
-        drawn = (loss_table({job.title: curve}), evaluation_table({job.title: curve}))
         going = job.state in ("waiting", "running")
         return (
-            listed, progress(job),
-            *(gr.update(value=own, visible=own is not None) for own in drawn),
+            listed, gr.update(visible=bool(curve.loss)), gr.update(visible=_evaluated(curve)),
             gr.update(visible=going, interactive=not job.stopping),
-            gr.update(visible=job.resumable), gr.update(visible=(job.position or 1) > 1), mark,
+            gr.update(visible=job.resumable), gr.update(visible=(job.position or 1) > 1),
         )  # fmt: skip
 
     def stopped(self, looked: str | None) -> str:
@@ -148,12 +166,8 @@ def _state(job: Job) -> str:
     return STATES[job.state]
 
 
-def _mark(jobs: list[Job], looked: str | None) -> str:
-    """What tells whether anything has to be shown anew."""
-    job = _looked(jobs, looked)
-    states = ",".join(f"{own.id}:{own.state}" for own in jobs)
-    progress = None if job is None else (job.id, job.progress, job.stopping, job.position)
-    return f"{states} {looked} {progress}"
+def _evaluated(curve: Curve) -> bool:
+    return any("eval_loss" in own for own in curve.evaluations.values())
 
 
 def _looked(jobs: list[Job], looked: str | None) -> Job | None:
