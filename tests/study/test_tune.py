@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -121,6 +122,30 @@ def test_what_cannot_be_sought_is_refused(recipe, tmp_path, bowl):
     hot = Budget(trials=2, rungs=(1.0,), low=0.0991, high=0.1)
     with pytest.raises(TrainingError, match="no number"):
         tune(recipe, {}, budget=hot, folder=tmp_path / "t")
+
+
+def test_on_the_way_the_loss_decides_and_in_the_end_the_score(recipe, tmp_path, monkeypatch):
+    """Short runs that are all as accurate as the commoner class are told apart by their loss."""
+    losses = {1e-4: 0.69, 1e-3: 0.65, 1e-2: 0.66, 1e-1: 0.70}
+
+    def answer(recipe, overrides, folder, *, quiet=False):
+        whole = overrides[0]["train.steps"] == 10
+        return [
+            Trained(own, {
+                "eval_accuracy": {1e-2: 0.9}.get(own[LR], 0.8) if whole else
+                0.6 + 0.01 * (own[LR] == 1e-1), "eval_loss": losses[own[LR]],
+            }, Path(folder))
+            for own in overrides
+        ]  # fmt: skip
+
+    monkeypatch.setattr(module, "train_cells", answer)
+    monkeypatch.setattr(
+        module, "make_task", lambda *given: SimpleNamespace(best=("accuracy", True))
+    )
+    budget = Budget(trials=4, rungs=(0.5, 1.0), keep=2, low=1e-4, high=1e-1)
+    found = tune(with_steps(recipe, 10), {}, budget=budget, folder=tmp_path / "t")
+    assert {trial.lr for trial in found.trials if trial.rung == 1} == {1e-3, 1e-2}
+    assert found.lr == 1e-2
 
 
 def test_the_edge_of_what_was_tried_is_told(recipe, tmp_path, bowl):

@@ -43,7 +43,7 @@ class Methods:
             "methods": ["lora", "full", "bitfit"] if quick else list(ROSTER),
             "benchmarks": [OWN], "seeds": [0, 1] if quick else [0, 1, 2],
             "reference": "lora", "split": "test", "rows": 100 if quick else 1000,
-            "trials": 3 if quick else 7, "rungs": [1.0] if quick else [0.25, 1.0], "keep": 3,
+            "trials": 3 if quick else 7, "rungs": [1.0] if quick else [0.5, 1.0], "keep": 3,
             "low": 1e-5, "high": 1e-1,
         }  # fmt: skip
 

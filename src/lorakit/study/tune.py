@@ -3,8 +3,9 @@
 Optuna proposes rates, evenly spread over powers of ten at first and then where they did well (TPE,
 Bergstra et al. 2011); each wave of them is halved by rungs of more and more steps (successive
 halving, Jamieson & Talwalkar 2016). At every rung the survivors are trained anew with a whole
-schedule of that rung's steps, side by side. What decides is the loss, or the task's own metric, on
-rows that are held out of the training rows; the evaluation rows are never looked at.
+schedule of that rung's steps, side by side. On the way the loss decides, and at the last rung the
+loss or the task's own metric, on rows that are held out of the training rows; the evaluation rows
+are never looked at.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ class Trial:
     steps: int
     score: float | None
     error: str | None = None
-    loss: float = math.inf  # what decides between equal scores, as many are in short runs
+    loss: float = math.inf  # what decides which goes on, and between equal scores
 
 
 @dataclass(frozen=True)
@@ -238,10 +239,13 @@ def _wave(study: Any, wave: int, search: _Search) -> None:
     sign = -1 if search.more_is_better else 1
     for rung in range(len(budget.rungs)):
         tried = dict(zip(alive, search.tried(wave, rung, [rates[i] for i in alive])))
-        good = sorted(
-            (sign * own.score, own.loss, i) for i, own in tried.items() if own.score is not None
-        )
         last = rung + 1 == len(budget.rungs)
+        good = sorted(
+            # Short runs are told apart by their loss: many have the same accuracy, that of the
+            # commoner class.
+            (sign * own.score, own.loss, i) if last else (own.loss, sign * own.score, i)
+            for i, own in tried.items() if own.score is not None
+        )  # fmt: skip
         kept = [i for *_, i in good][: len(good) if last else budget.survivors(rung + 1)]
         for number, own in tried.items():
             value = own.score
