@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from lorakit.core.folder import write_whole
 from lorakit.demo import base_folder
 from lorakit.demo.rows import rows
 from lorakit.train.recipe import Recipe, make_recipe
@@ -14,7 +15,10 @@ HELD_OUT_ROWS = 200
 
 
 def demo_recipe(folder: Path, output: str, *, model: str | None = None) -> Recipe:
-    """Write training and held-out rows into a folder; a recipe for them on the tiny base."""
+    """A recipe on the tiny base for training and held-out rows, which are written to a folder.
+
+    Files that hold them already stay as they are: somebody may be reading them.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for name, count, held_out in (
         ("train", TRAINING_ROWS, False), ("held_out", HELD_OUT_ROWS, True),
@@ -23,7 +27,7 @@ def demo_recipe(folder: Path, output: str, *, model: str | None = None) -> Recip
             json.dumps({"attributes": row["prompt"].strip(), "description": row["completion"]})
             for row in rows(count, seed=2 if held_out else 0, held_out=held_out)
         ]
-        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        _keep(folder / f"{name}.jsonl", ("\n".join(lines) + "\n").encode())
     return make_recipe(
         {
             "model": model or str(base_folder()),
@@ -40,3 +44,8 @@ def demo_recipe(folder: Path, output: str, *, model: str | None = None) -> Recip
             "output": output,
         }
     )  # fmt: skip
+
+
+def _keep(file: Path, content: bytes) -> None:
+    if not file.is_file() or file.read_bytes() != content:
+        write_whole(file, content)
