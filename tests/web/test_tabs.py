@@ -253,23 +253,21 @@ def test_clicks_on_layers_are_the_recipe_and_the_recipe_is_the_clicks(context, s
     text = page.locator(".cm-content").first.inner_text().replace("\xa0", " ")
     assert "layers.0" in text
     page.wait_for_timeout(3000)  # what the click set off, which writes the recipe anew, has ended
-    page.locator(".cm-content").first.click()
-    page.keyboard.press("Control+a")
-    page.keyboard.insert_text(
-        f"model: {base_folder()}\ntask: completion\n"
-        f"data: {{train: {stocked.work}/data/stories/train.jsonl}}\n"
-        "lora: {targets: [o, down], rank: {'*.0.*': 3, '*': 5}}\noutput: typed\n"
-    )
-    page.get_by_role("button", name="Use this recipe in the form").click()
-    told(page, "not below", "#trouble")  # the output is to be below the page's own folder
-    page.locator(".cm-content").first.click()
-    page.keyboard.press("Control+a")
-    page.keyboard.insert_text(
-        f"model: {base_folder()}\ntask: completion\n"
+    data = (
         f"data: {{train: {stocked.work}/data/stories/train.jsonl, prompt: '{{attributes}}', "
-        "completion: '{description}'}\nlora: {targets: [o, down], rank: {'*.0.*': 3, '*': 5}}\n"
+        "completion: '{description}'}"
     )
-    page.get_by_role("button", name="Use this recipe in the form").click()
+    recipe = (
+        f"model: {base_folder()}\ntask: completion\n{data}\n"
+        "lora: {targets: [o, down], rank: {'*.0.*': 3, '*': 5}}\n"
+    )
+    for text in (f"{recipe}output: typed\n", recipe):
+        page.locator(".cm-content").first.click()
+        page.keyboard.press("Control+a")
+        page.keyboard.insert_text(text)
+        page.get_by_role("button", name="Use this recipe in the form").click()
+        if "output" in text:
+            told(page, "not below", "#trouble")  # which is where the page may write
     page.wait_for_function(f"document.querySelectorAll('{pressed}').length == 12")
     ranks = page.locator(pressed).all_inner_texts()
     assert sorted(ranks) == ["3"] * 2 + ["5"] * 10
