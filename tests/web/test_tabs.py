@@ -236,6 +236,26 @@ def test_a_blend_is_heard_and_kept(context, stocked):
     assert page.wrong == []
 
 
+def test_programs_ask_the_page(stocked):
+    from gradio_client import Client
+    from gradio_client.exceptions import AppError
+
+    token = stocked.link.partition("token=")[2]
+    headers = {"authorization": f"Bearer {token}"}
+    client = Client(stocked.address, headers=headers, verbose=False)
+    told = client.view_api(return_format="dict")["named_endpoints"]
+    assert set(told) == {"/search", "/runs", "/answer"}
+    assert [own["shown"] for own in client.predict("amber", api_name="/search")] == ["amber"]
+    assert client.predict(api_name="/runs") == []
+    found = client.predict(ASKED, "amber", 0.0, 8, api_name="/answer")
+    assert found["base"] == found["amber at 0"] != ""
+    for adapter in ("nobody", "../../etc", str(stocked.work.parent / "elsewhere" / "cedar")):
+        with pytest.raises(AppError, match="no adapter"):
+            client.predict(ASKED, adapter, api_name="/answer")
+    with pytest.raises(AppError, match="max_new_tokens"):
+        client.predict(ASKED, "amber", 1.0, -5, api_name="/answer")
+
+
 def test_clicks_on_layers_are_the_recipe_and_the_recipe_is_the_clicks(context, stocked):
     page = visit(context, stocked, "Train")
     page.locator("#facts").get_by_text("parameters").wait_for()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gradio as gr
 
 from lorakit.web import blend, learn, shelf, train, trying
+from lorakit.web.api import offer
 from lorakit.web.page import Page
 from lorakit.web.place import Place
 
@@ -23,4 +24,5 @@ def build(place: Place) -> tuple[gr.Blocks, Page]:
             for name, (title, lay_out) in TABS.items():
                 with gr.Tab(title, id=name) as page.tabs[name]:
                     lay_out(page)
+        offer(page)
     return blocks, page
