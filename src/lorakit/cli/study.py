@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True}
 ROWS = "rows"  # in the study's folder: the demo's, where no recipe names any
 # What is trained where no recipe says it: little, so that every seed of a study takes minutes.
-DEMO = {"train.steps": 40, "train.batch_size": 8, "data.train_rows": 640, "data.eval_rows": 48}
+DEMO = {"train.steps": 30, "train.batch_size": 8, "data.train_rows": 640, "data.eval_rows": 48}
 QUICK = {**DEMO, "train.steps": 20, "data.eval_rows": 32}
 
 

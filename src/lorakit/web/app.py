@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from lorakit.web.place import Place
 LIMIT = 16_000_000  # bytes of a request
 UPLOAD = 4_000_000_000  # bytes of an uploaded file
 GRACE = 1  # seconds that open pages get when the page is ended; their streams never end
-WARM = 6.0  # seconds after which the form is worked out, so that a first visit comes first
 LISTEN = 0.02  # seconds between two looks of Gradio's queue for events
 STYLE = Path(__file__).with_name("style.css")
 
@@ -83,10 +81,8 @@ def serve(
     shown = f"[{host}]" if ":" in host else host
     door = Door(secret, f"http://{shown}:{port}/", users=users)
     app = make_app(place, door=door, hosts=hosts)
+    _warm(place)
     told(door.link)
-    later = threading.Timer(WARM, _warm, args=(place,))
-    later.daemon = True
-    later.start()
     uvicorn.run(
         app, host=host, port=port, log_level="warning", server_header=False, ws="none",
         timeout_graceful_shutdown=GRACE,
@@ -94,13 +90,15 @@ def serve(
 
 
 def _warm(place: Place) -> None:
-    """Work out once what a first visitor would wait for: the estimate of the form."""
+    """Work out once what a first visitor would wait for: the index, and the form's estimate."""
+    from lorakit.library.index import Library
     from lorakit.train.recipe import make_recipe
     from lorakit.web.choices import Choices
     from lorakit.web.estimate import estimate
     from lorakit.web.told import caught
 
-    with caught():  # what is wrong with it, the form says
+    with Library(place.roots) as library, caught():  # what is wrong, the page says in its place
+        library.refresh()
         estimate(make_recipe(Choices(place).stories()))
 
 
