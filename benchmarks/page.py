@@ -51,6 +51,7 @@ def main() -> None:
 def handlers(work: Path, grown: Growing, rounds: int) -> None:
     """Each handler by itself, in this process."""
     from lorakit.web.layout import build as build_page
+    from lorakit.web.news import news
     from lorakit.web.place import Place
 
     blocks, page = build_page(Place.of(work))
@@ -58,11 +59,12 @@ def handlers(work: Path, grown: Growing, rounds: int) -> None:
     for step in visitor.steps("load"):
         visitor.do(step)
     head("one look at the runs", "processor", "time")
-    ticks = list(visitor.steps("tick"))
+    seen = ""
 
     def tick() -> None:
-        for step in ticks:
-            visitor.do(step)
+        nonlocal seen
+        told = news(page, None, seen)
+        seen = seen if told is None else told["seen"]
 
     row("nothing has changed", cost(tick, rounds))
     row("one run has another step", cost(tick, rounds, before=grown.grow))
@@ -192,7 +194,7 @@ def polls(browser: Any, server: Any, work: Path, rounds: int) -> list[str]:
     with opened(browser, server, foreign) as page:
         page.goto(server.link)
         turn(page, "Train")  # where the clock is, which before is not there
-        page.wait_for_timeout(6_000)
+        page.wait_for_timeout(20_000)
         many(page, server, "nothing has changed", idle, rounds)
         turn(page, "Library")
         page.wait_for_timeout(2_000)
@@ -202,7 +204,7 @@ def polls(browser: Any, server: Any, work: Path, rounds: int) -> list[str]:
             page.reload()  # a page that looks at another run stays with it
             turn(page, "Train")
             page.locator("#status").get_by_text("trains").wait_for()
-            page.wait_for_timeout(4_000)
+            page.wait_for_timeout(20_000)  # until what loading the page set off is over
             many(page, server, "one run trains", idle, rounds, grown)
     print(f"\nWithout a visitor it takes {1000 * idle:.1f} ms of processor time a second.")
     return foreign
@@ -220,7 +222,7 @@ def many(
     joined: list[str] = []
 
     def note(request: Any) -> None:
-        if request.url.partition("?")[0].endswith("/queue/join"):
+        if request.url.partition("?")[0].endswith(("/news", "/queue/join")):
             joined.append(request.url)
 
     page.on("request", note)

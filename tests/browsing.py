@@ -134,7 +134,13 @@ def choose(page, dropdown: str, *names: str, only: bool = False) -> None:
     box.wait_for()
     if only:
         clear = page.locator(f"{dropdown} [aria-label='Clear all'], {dropdown} .remove-all")
-        page.wait_for_timeout(1500)  # a tab that is opened chooses by itself
+        for _ in range(WAIT // 200):  # a tab that is opened chooses by itself, with its list
+            box.click()
+            if page.get_by_role("option").count():
+                break
+            box.blur()
+            page.wait_for_timeout(200)
+        box.blur()
         if clear.count():
             clear.first.click()
     for name in names:

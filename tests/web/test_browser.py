@@ -29,7 +29,7 @@ def test_six_clicks_from_the_first_visit_to_an_adapter_that_answers(context, sta
     page.locator("#facts").get_by_text("parameters").wait_for()
     page.get_by_role("button", name="Start training").click()
     wait_for(page, "trains")
-    page.wait_for_function("document.querySelectorAll('#loss svg .mark-line path').length > 0")
+    page.wait_for_function("document.querySelectorAll('#loss svg .line path').length > 0")
     wait_for(page, "done")
     turn(page, "Try")
     page.wait_for_function("document.querySelector('#try-text textarea').value.includes('name:')")
@@ -53,7 +53,7 @@ def test_a_run_is_stopped_watched_by_others_and_goes_on(context, start):
     page.get_by_role("button", name="Start training").dblclick()
     wait_for(page, "step")
     assert [job.state for job in queue_of(server).jobs()] == ["running"], "one for two clicks"
-    drawn = "[...document.querySelectorAll('#loss svg .mark-line path')].some("
+    drawn = "[...document.querySelectorAll('#loss svg .line path')].some("
     page.wait_for_function(drawn + "path => path.getTotalLength() > 10)")
 
     page.reload()

@@ -74,7 +74,7 @@ def opened(page, name: str, tab: str) -> None:
 def drawn(page, plot: str, lines: int) -> None:
     """Wait until a plot has so many curves of some length."""
     page.wait_for_function(
-        """([plot, lines]) => [...document.querySelectorAll(plot + ' svg .mark-line path')]
+        """([plot, lines]) => [...document.querySelectorAll(plot + ' .chart > svg .line path')]
             .filter(path => path.getTotalLength() > 10).length >= lines""",
         arg=[plot, lines],
     )

@@ -29,11 +29,13 @@ def make_app(place: Place, *, door: Door, hosts: frozenset[str]) -> Guard:
         raise MissingExtraError("The page needs Gradio: pip install 'lorakit[ui]'.") from error
 
     from lorakit.web.layout import build
+    from lorakit.web.news import add_news
     from lorakit.web.reports import add_reports
 
     inner = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     blocks, page = build(place)
     add_reports(inner, page)
+    add_news(inner, page)
     mounted: Any = gr.mount_gradio_app(
         inner, blocks, path="/", footer_links=[], show_error=False,
         max_file_size=UPLOAD, theme=_theme(), css_paths=[STYLE],

@@ -17,7 +17,7 @@ from lorakit.eval.generate import Decoding
 from lorakit.library.names import check_file_name, check_free
 from lorakit.web.ask import Answer, Question, answers, cards, example
 from lorakit.web.cards import heat
-from lorakit.web.page import Page, Step, wire
+from lorakit.web.page import Page, Step, listed, wire
 from lorakit.web.told import alert, caught, note, number, whole
 from lorakit.web.voices import Asked, called
 
@@ -89,9 +89,9 @@ class Blending:
 
     def opened(self, chosen: list[str] | None) -> Any:
         """The adapters that are there now."""
-        listed = self.page.adapters(text=False)
-        known = {value for _, value in listed}
-        return gr.update(choices=listed, value=[own for own in chosen or [] if own in known])
+        adapters = self.page.adapters(text=False)
+        known = {value for _, value in adapters}
+        return listed(adapters, [own for own in chosen or [] if own in known], chosen)
 
     def picked(self, chosen: list[str] | None, text: str, name: str) -> tuple[Any, ...]:
         """A weight for each adapter, an input to begin with, and a name."""

@@ -17,6 +17,7 @@ from lorakit.analysis.heatmap import grid, in_order
 from lorakit.analysis.inspect import Inspection
 from lorakit.demo import base_folder
 from lorakit.library.entry import Entry
+from lorakit.web.chart import chart
 from lorakit.web.told import alert, size
 
 # A click on a card tells which; cards are buttons, so that the keyboard does as well.
@@ -173,16 +174,11 @@ def _value(value: float, top: float, form: str) -> Markup:
     return Markup('<td style="--deep: {}%">{}</td>').format(deep, form.format(value))
 
 
-def spectra(found: Mapping[str, Sequence[float]]) -> Any:
-    """Columns number, share and layer for a plot of singular values; None where there are none."""
-    rows = [
-        (number, value / values[0], path)
+def spectra(found: Mapping[str, Sequence[float]]) -> str:
+    """The singular values of each layer, as shares of its largest."""
+    lines = {
+        path: [(number, value / values[0]) for number, value in enumerate(values, 1)]
         for path, values in found.items()
-        for number, value in enumerate(values, 1)
         if values[0] > 0
-    ]
-    if not rows:
-        return None
-    import pandas as pd
-
-    return pd.DataFrame(rows, columns=["number", "share", "layer"])
+    }
+    return chart(lines, title="Singular values of the change", x="number", y="share of the largest")

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lorakit.jobs.history import events_since
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 POINTS = 400
-LOSSES = ("eval_loss",)
+LOSS = "loss (nats per token)"  # on an axis
 
 
 @dataclass
@@ -21,6 +18,7 @@ class Curve:
     """What a run has said so far: the loss by step, and each evaluation's values by step."""
 
     offset: int = 0
+    last: int = -1  # step that has a loss
     loss: dict[int, float] = field(default_factory=dict)
     evaluations: dict[int, dict[str, float]] = field(default_factory=dict)
 
@@ -32,9 +30,9 @@ class Curve:
             if not isinstance(step, int):
                 continue
             if "loss" in event:
-                if step <= max(self.loss, default=-1):  # it went on from a checkpoint: anew
+                if step <= self.last:  # it went on from a checkpoint: anew
                     self._forget(step)
-                self.loss[step] = float(event["loss"])
+                self.loss[step], self.last = float(event["loss"]), step
             self.evaluations.setdefault(step, {}).update(
                 (name, float(value)) for name, value in event.items()
                 if name.startswith("eval_") and isinstance(value, (int, float))
@@ -62,31 +60,23 @@ class Curves:
             return curve
 
 
-def loss_table(curves: dict[str, Curve]) -> pd.DataFrame | None:
-    """Columns step, loss and run; None where there is nothing to draw yet.
-
-    A plot that was once given an empty table takes its columns for words, and never draws a line.
-    """
-    rows = [
-        (step, value, name) for name, curve in curves.items() for step, value in thinned(curve.loss)
-    ]
-    return _table(rows, ("step", "loss", "run"))
+def loss_lines(curves: Mapping[str, Curve]) -> dict[str, list[tuple[int, float]]]:
+    """The loss of each run by its step, thinned."""
+    return {name: thinned(curve.loss) for name, curve in curves.items()}
 
 
-def evaluation_table(curves: dict[str, Curve], metric: str = "eval_loss") -> pd.DataFrame | None:
-    """Columns step, value and run of one metric of the evaluations."""
-    rows = [
-        (step, values[metric], name)
-        for name, curve in curves.items()
+def evaluated(curve: Curve, metric: str = "eval_loss") -> list[tuple[int, float]]:
+    """One metric of a run's evaluations by step."""
+    return [
+        (step, values[metric])
         for step, values in sorted(curve.evaluations.items())
         if metric in values
     ]
-    return _table(rows, ("step", "value", "run"))
 
 
 def thinned(values: dict[int, float], most: int = POINTS) -> list[tuple[int, float]]:
     """At most so many points, the mean of each stretch at its last step."""
-    steps = sorted(values)
+    steps = list(values)  # which come in order
     if len(steps) <= most:
         return [(step, values[step]) for step in steps]
     found = []
@@ -94,11 +84,3 @@ def thinned(values: dict[int, float], most: int = POINTS) -> list[tuple[int, flo
         part = steps[place * len(steps) // most : (place + 1) * len(steps) // most]
         found.append((part[-1], sum(values[step] for step in part) / len(part)))
     return found
-
-
-def _table(rows: list[tuple], columns: tuple[str, ...]) -> pd.DataFrame | None:
-    if not rows:
-        return None
-    import pandas as pd
-
-    return pd.DataFrame(rows, columns=list(columns))

@@ -11,7 +11,8 @@ from markupsafe import Markup
 
 from lorakit.jobs.history import Comparison, Run, compare, runs
 from lorakit.web.cards import base_name
-from lorakit.web.curves import loss_table, thinned
+from lorakit.web.chart import chart
+from lorakit.web.curves import LOSS, loss_lines, thinned
 from lorakit.web.draw import spark
 from lorakit.web.page import Page, Step, wire
 from lorakit.web.told import caught
@@ -36,10 +37,7 @@ class History:
                 self.reuse = gr.Button("Use its recipe again", elem_id="reuse")
             self.trouble = gr.HTML(elem_id="history-trouble")
             self.side = gr.HTML(elem_id="comparison")
-            self.curves = gr.LinePlot(
-                None, x="step", y="loss", color="run", height=280, x_title="step",
-                y_title="loss (nats per token)", visible=False, elem_id="compared-loss",
-            )  # fmt: skip
+            self.curves = gr.HTML(elem_id="compared-loss")
         wire(self.panel.expand, Step(self.listed, self.chosen, [self.table, self.chosen]))
         wire(
             self.chosen.change,
@@ -59,12 +57,12 @@ class History:
         with caught() as wrong:
             folders = [self.page.place.inside(own) for own in chosen or []]
             if len(folders) < 2:
-                return "", gr.update(visible=False), ""
+                return "", "", ""
             found = compare(folders)
             known = {n: self.page.curves.of(own) for n, own in zip(found.names, folders)}
-            drawn = loss_table(known)
-            return side_by_side(found), gr.update(value=drawn, visible=drawn is not None), ""
-        return "", gr.update(visible=False), wrong.html
+            drawn = chart(loss_lines(known), title="Loss", x="step", y=LOSS)
+            return side_by_side(found), drawn, ""
+        return "", "", wrong.html
 
     def recipe(self, chosen: list[str] | None) -> str:
         """The text of the first chosen run's recipe, without its output."""

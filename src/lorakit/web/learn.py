@@ -16,7 +16,7 @@ from lorakit.eval.proof import merge_proof
 from lorakit.eval.session import needs_of, open_session
 from lorakit.web.draw import lost, product
 from lorakit.web.mark import Mark, mark_of
-from lorakit.web.page import Page, Step, wire
+from lorakit.web.page import Page, Step, listed, wire
 from lorakit.web.reports import reports
 from lorakit.web.told import caught, whole
 
@@ -81,10 +81,10 @@ class Learning:
 
     def opened(self, chosen: str | None) -> tuple[Any, str]:
         """The adapters with low-rank changes that are there now, and the studies' reports."""
-        listed = self.page.adapters(text=False)
-        known = [value for _, value in listed]
+        adapters = self.page.adapters(text=False)
+        known = [value for _, value in adapters]
         value = chosen if chosen in known else (known[0] if known else None)
-        return gr.update(choices=listed, value=value), reports(self.page)
+        return listed(adapters, value, chosen), reports(self.page)
 
     def picked(self, chosen: str | None, met: str) -> tuple[Any, ...]:
         """The layers of another adapter than before, the one that changes most first."""

@@ -19,11 +19,12 @@ from lorakit.web.voices import Voices
 
 
 class Step(NamedTuple):
-    """A handler and the components that it reads and sets."""
+    """A handler and the components that it reads and sets; with `js` the browser handles it."""
 
     handler: Callable[..., Any] | None
     inputs: Any = None
     outputs: Any = None
+    js: str | None = None
 
 
 def wire(event: Callable[..., Any], *steps: Step, latest: bool = False, queue: bool = True) -> Any:
@@ -34,12 +35,13 @@ def wire(event: Callable[..., Any], *steps: Step, latest: bool = False, queue: b
     """
     first, *others = steps
     dependency = event(
-        first.handler, first.inputs, first.outputs, queue=queue, show_progress="hidden",
-        api_visibility="private", trigger_mode="always_last" if latest else "once",
+        first.handler, first.inputs, first.outputs, js=first.js, queue=queue,
+        show_progress="hidden", api_visibility="private",
+        trigger_mode="always_last" if latest else "once",
     )  # fmt: skip
     for step in others:
         dependency = dependency.then(
-            step.handler, step.inputs, step.outputs, show_progress="hidden",
+            step.handler, step.inputs, step.outputs, js=step.js, show_progress="hidden",
             api_visibility="private",
         )  # fmt: skip
     return dependency
@@ -48,6 +50,16 @@ def wire(event: Callable[..., Any], *steps: Step, latest: bool = False, queue: b
 def any_of(*events: Callable[..., Any]) -> Callable[..., Any]:
     """Several events as one."""
     return functools.partial(gr.on, list(events))
+
+
+def listed(choices: Any, value: Any, before: Any) -> Any:
+    """New choices of a list. Its value is set only where it is another than before.
+
+    Else what someone chose while this was found out would be lost.
+    """
+    return (
+        gr.update(choices=choices) if value == before else gr.update(choices=choices, value=value)
+    )
 
 
 @dataclass

@@ -13,7 +13,8 @@ from lorakit.analysis.spectra import singular_values
 from lorakit.formats import FORMATS
 from lorakit.library.entry import Entry
 from lorakit.web.cards import ON_LOAD, detail, maps, shelf, spectra
-from lorakit.web.curves import loss_table
+from lorakit.web.chart import chart
+from lorakit.web.curves import LOSS, loss_lines
 from lorakit.web.doing import AS_IT_IS, Doing
 from lorakit.web.page import Page, Step, any_of, wire
 from lorakit.web.told import caught
@@ -70,15 +71,9 @@ class Shelf:
             with gr.Tab("Where it changes"):
                 self.maps = gr.HTML()
             with gr.Tab("Spectra"):
-                self.spectra = gr.LinePlot(
-                    None, x="number", y="share", color="layer", height=300, visible=False,
-                    x_title="number of the singular value", y_title="share of the largest",
-                )  # fmt: skip
+                self.spectra = gr.HTML()
             with gr.Tab("Training"):
-                self.curve = gr.LinePlot(
-                    None, x="step", y="loss", height=260, y_title="loss (nats per token)",
-                    visible=False,
-                )  # fmt: skip
+                self.curve = gr.HTML()
                 self.recipe = gr.Code(language="yaml", label="Recipe", interactive=False)
             with gr.Tab("Health"):
                 self.examine = gr.Button("Examine", size="sm", elem_id="doctor")
@@ -210,18 +205,20 @@ class Shelf:
             yield *facts, "", *(gr.skip() for _ in range(11))
             found, problem = _inspected(entry)
             values = singular_values(entry.place, layers=6) if found is not None else {}
-            drawn, curve = spectra(values), None
-            if entry.run:
-                curve = loss_table({"run": self.page.curves.of(Path(entry.run))})
             yield (
                 id, gr.update(visible=True), detail(entry, found, problem),
-                maps(found) if found else "", gr.update(value=drawn, visible=drawn is not None),
-                gr.update(value=curve, visible=curve is not None), _recipe(entry), "", "",
-                gr.update(value=None, visible=False), entry.name, entry.title,
-                ", ".join(entry.tags), ", ".join(entry.triggers), entry.description,
+                maps(found) if found else "", spectra(values), self._curve(entry),
+                _recipe(entry), "", "", gr.update(value=None, visible=False), entry.name,
+                entry.title, ", ".join(entry.tags), ", ".join(entry.triggers), entry.description,
             )  # fmt: skip
             return
         yield "", gr.update(visible=False), "", "", *(gr.skip() for _ in range(11))
+
+    def _curve(self, entry: Entry) -> str:
+        if not entry.run:
+            return ""
+        lines = loss_lines({"loss": self.page.curves.of(Path(entry.run))})
+        return chart(lines, title="Loss", x="step", y=LOSS)
 
 
 def _inspected(entry: Entry) -> tuple[Inspection | None, str]:

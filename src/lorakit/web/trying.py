@@ -14,7 +14,7 @@ from lorakit.eval.session import needs_of
 from lorakit.models.load import named_structure
 from lorakit.web.ask import Question, Turns, answers, cards, example, is_chat
 from lorakit.web.blocks import ON_LOAD, blocks_of, draw
-from lorakit.web.page import Page, Step, any_of, wire
+from lorakit.web.page import Page, Step, any_of, listed, wire
 from lorakit.web.told import alert, caught, number, whole
 from lorakit.web.voices import Asked
 
@@ -174,15 +174,12 @@ class Trying:
 
     def opened(self, paths: list[str] | None, base: str | None) -> tuple[Any, Any]:
         """The adapters and bases that are there now; where none is chosen, the newest adapter."""
-        listed = self.page.adapters()
-        known = [value for _, value in listed]
+        adapters = self.page.adapters()
+        known = [value for _, value in adapters]
         kept = [own for own in paths or [] if own in known]
         bases = [(AS_TOLD, ""), *self.page.choices.lists()[0]]
         still = base if base in [value for _, value in bases] else ""
-        return (
-            gr.update(choices=listed, value=kept or known[:1]),
-            gr.update(choices=bases, value=still),
-        )
+        return listed(adapters, kept or known[:1], paths), listed(bases, still, base)
 
     def _folders(self, paths: list[str] | None) -> list[Path]:
         return [self.page.place.inside(own) for own in paths or []]
