@@ -105,6 +105,12 @@ def test_what_is_wrong_is_said_in_place(context, start):
     page.get_by_role("button", name="All settings").click()
     page.locator("#train-lr textarea, #train-lr input").fill("fast")
     wait_for(page, "train.lr", "#trouble")
+    page.locator("#train-lr.wrong", has_text="should be a valid number").wait_for()
+    assert page.get_by_text("train.lr").count() == 1, "said once"
+    page.locator("#train-lr textarea, #train-lr input").fill("1e-3")
+    page.locator("#train-lr:not(.wrong)", has_text="peak learning rate").wait_for()
+    page.locator("#train-lr textarea, #train-lr input").fill("fast")
+    wait_for(page, "train.lr", "#trouble")
     assert queue_of(server).jobs() == []
     turn(page, "Try")
     page.get_by_role("button", name="Ask").click()

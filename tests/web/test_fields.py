@@ -12,7 +12,7 @@ import yaml
 from lorakit.core.errors import RecipeError
 from lorakit.tasks import TASKS
 from lorakit.train.recipe import make_recipe
-from lorakit.web.fields import OF_TASKS, as_yaml, form_fields, matters, raw_of, shown_of
+from lorakit.web.fields import OF_TASKS, as_yaml, blame, form_fields, matters, raw_of, shown_of
 
 KNOWN = form_fields()
 GIVEN = {"model": "base", "task": "completion", "data.train": "rows.jsonl", "output": "runs/a"}
@@ -88,3 +88,12 @@ def test_what_a_method_lacks_is_hidden():
     assert not matters("lora.dropout", task="text", method="full")
     assert not matters("train.lora_plus", task="text", method="full")
     assert not matters("data.label", task="text", method="lora")
+
+
+def test_an_error_is_said_at_its_field():
+    with pytest.raises(RecipeError) as caught:
+        make_recipe({"model": "m", "task": "text", "data": {"train": "a"}, "output": "o",
+                     "lora": {"rank": -3}})  # fmt: skip
+    message = str(caught.value)
+    assert blame("lora.rank", message) == "-3: input should be greater than or equal to 0."
+    assert [own.name for own in KNOWN if blame(own.name, message)] == ["lora.rank"]

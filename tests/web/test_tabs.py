@@ -107,7 +107,7 @@ def test_files_of_other_tools_are_imported(context, stocked, elsewhere):
     page.locator("#brought").get_by_text(".safetensors").first.wait_for()
     page.locator("#bring-name textarea, #bring-name input").fill("painted")
     page.locator("#bring").click()
-    told(page, "painted is here now")
+    told(page, "painted is here now", "#bring-told")
     kept = stocked.work / "adapters" / "painted.safetensors"
     assert kept.read_bytes() == file.read_bytes()
     page.locator("#facts-of").get_by_text("kohya").wait_for()
@@ -120,13 +120,13 @@ def test_files_of_other_tools_are_imported(context, stocked, elsewhere):
     page.locator("#brought").get_by_text("adapter_config").first.wait_for()
     page.locator("#bring-name textarea, #bring-name input").fill("cedar")
     page.locator("#bring").click()
-    told(page, "cedar is here now")
+    told(page, "cedar is here now", "#bring-told")
     one, two = read_adapter(folder), read_adapter(stocked.work / "adapters" / "cedar")
     assert one.tensors().keys() == two.tensors().keys()
     assert all(torch.equal(value, two.tensors()[name]) for name, value in one.tensors().items())
     page.locator("#bring").click()
-    told(page, "cedar")  # the name is taken now, and the message gives a free one
-    page.locator("#library-told [role=alert]").wait_for()
+    # The name is taken now, and the message gives a free one.
+    page.locator("#bring-told [role=alert]", has_text="cedar").wait_for()
     assert page.wrong == []
 
 

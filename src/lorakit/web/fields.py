@@ -107,6 +107,12 @@ def matters(name: str, *, task: str, method: str) -> bool:
     return True
 
 
+def blame(name: str, message: str) -> str:
+    """What a recipe's error says of this field; nothing where it is about another."""
+    found = re.match(rf"(?:recipe: |--){re.escape(name)} (?:is )?(.*)", message, re.DOTALL)
+    return "" if found is None else found.group(1).partition(" It means: ")[0]
+
+
 def raw_of(known: list[Field], shown: list[Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """A recipe's mapping with only what is not a default. Raises `RecipeError`."""
     raw: dict[str, Any] = {}

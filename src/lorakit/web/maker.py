@@ -47,7 +47,7 @@ class Maker:
             raw = self.raw(*values)
             self._inside(make_recipe(raw))
             return as_yaml(raw), f"lorakit train {values[3].strip().replace(' ', '-')}.yaml", ""
-        return "", "", wrong.html
+        return "", "", wrong.message
 
     def blocks(self, *values: Any) -> str:
         """The table of layers for the recipe as it is."""
@@ -86,10 +86,13 @@ class Maker:
         return [recipe.model, data, recipe.task, said, *shown_of(self.known, raw)]
 
     def estimated(self, *values: Any) -> str:
-        """The line that says what the training would take."""
-        with caught() as wrong:
-            return estimate(self.recipe(*values)).html()
-        return wrong.html
+        """The line that says what the training would take; nothing for a recipe that is wrong."""
+        with caught():
+            recipe = self.recipe(*values)
+            with caught() as wrong:
+                return estimate(recipe).html()
+            return wrong.html
+        return ""
 
     def rows(self, *values: Any) -> str:
         """Some rows as training sees them."""

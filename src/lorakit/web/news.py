@@ -114,7 +114,7 @@ def progress(job: Job) -> str:
         '<div class="bar {}" role="progressbar" aria-label="progress" aria-valuemin="0" '
         'aria-valuemax="100" aria-valuenow="{:.0f}"><i style="width:{:.1f}%"></i></div>'
     ).format(job.state, 100 * share, 100 * share)
-    line = Markup('<p class="facts">{}</p>').format(Markup(" · ").join(facts))
+    line = Markup('<p class="now">{}</p>').format(Markup(" · ").join(facts))
     return str(bar + line) + (alert(job.error) if job.error else "")
 
 

@@ -115,7 +115,7 @@ class Shelf:
         with gr.Row(elem_classes="begin"):
             self.brought = gr.File(
                 label="A file, a zip, or all files of a folder", file_types=FILES,
-                file_count="multiple", elem_id="brought",
+                file_count="multiple", elem_id="brought", scale=2, height=140,
             )  # fmt: skip
             self.bring_name = gr.Textbox(label="Name", info="else the file's", elem_id="bring-name")
             self.do_bring = gr.Button("Import", elem_id="bring")
@@ -124,6 +124,7 @@ class Shelf:
                 label="Or a repository of the hub", placeholder="owner/name"
             )
             self.do_pull = gr.Button("Pull", elem_id="pull")
+        self.bring_told = gr.HTML(elem_id="bring-told")
 
     def _wire(self) -> None:
         asked = [self.text, self.order, *self.filters]
@@ -141,7 +142,7 @@ class Shelf:
             None, js=TO_DETAIL, api_visibility="private"
         )
         wire(self.close.click, Step(lambda: ("", gr.update(visible=False)), None, outs[:2]))
-        told = [self.told, self.entry]
+        told, came = [self.told, self.entry], [self.bring_told, self.entry]
         for button, act, inputs in (
             (self.do_rename, self.doing.renamed, [self.entry, self.new_name]),
             (self.do_edit, self.doing.edited, [self.entry, *fields[1:]]),
@@ -157,11 +158,11 @@ class Shelf:
         )
         wire(
             self.do_bring.click,
-            Step(self.doing.took, [self.brought, self.bring_name], told),
+            Step(self.doing.took, [self.brought, self.bring_name], came),
             looked,
             opened,
         )
-        wire(self.do_pull.click, Step(self.doing.pulled, self.pull_repo, told), looked, opened)
+        wire(self.do_pull.click, Step(self.doing.pulled, self.pull_repo, came), looked, opened)
         wire(self.examine.click, Step(self.doing.examined, self.entry, self.health))
         wire(
             self.make.click, Step(self.doing.made, [self.entry, self.form], [self.proof, self.file])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,11 +13,12 @@ from markupsafe import Markup
 from lorakit.core.errors import LorakitError
 
 LONGEST = 1200  # characters of a message
+BROUGHT = re.compile(r"\S*/gradio/[0-9a-f]{64}/")  # where Gradio keeps what a browser brought
 
 
 def alert(message: object) -> str:
     """An error, as it is said on the command line; read out by screen readers."""
-    text = " ".join(str(message).split())
+    text = BROUGHT.sub("", " ".join(str(message).split()))
     shown = text if len(text) <= LONGEST else text[:LONGEST] + "..."
     return str(Markup('<div class="told bad" role="alert">{}</div>').format(shown))
 

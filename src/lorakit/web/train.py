@@ -10,10 +10,10 @@ import gradio as gr
 from lorakit.core.errors import LorakitError
 from lorakit.web.blocks import ON_LOAD
 from lorakit.web.choices import GOALS, STORIES
-from lorakit.web.fields import Field, form_fields, group_of, matters
+from lorakit.web.fields import Field, blame, form_fields, group_of, matters
 from lorakit.web.maker import Maker
 from lorakit.web.page import Page, Step, any_of, wire
-from lorakit.web.told import caught, note, whole
+from lorakit.web.told import alert, caught, note, whole
 from lorakit.web.uploads import ROWS, take_in
 from lorakit.web.watch import Watch
 
@@ -123,11 +123,11 @@ class Training:
         self.page.on_tab("train", facts)
 
     def refreshed(self, *given: Any) -> tuple[Any, ...]:
-        """The recipe, the command, what is wrong, and which fields matter."""
+        """The recipe, the command, what is wrong, and which fields matter, or are wrong."""
         said, line, wrong = self.maker.texts(*given)
-        shown = [_visible(one, given, self.maker.known) for one in self.maker.known]
+        shown = [_visible(one, given, self.maker.known, wrong) for one in self.maker.known]
         kept = (gr.skip(), gr.skip()) if wrong else (said, line)
-        return *kept, wrong, *shown
+        return *kept, alert(wrong) if wrong else "", *shown
 
     def picked(self, base: str, rows: str) -> tuple[Any, ...]:
         """The goals and the fields for another base or other data."""
@@ -213,7 +213,12 @@ def component(own: Field, shown: Any) -> Any:
     )
 
 
-def _visible(own: Field, given: tuple[Any, ...], known: list[Field]) -> Any:
+def _visible(own: Field, given: tuple[Any, ...], known: list[Field], wrong: str) -> Any:
     task = given[2] or "completion"
     method = next(value for one, value in zip(known, given[4:]) if one.name == "method")
-    return gr.update(visible=matters(own.name, task=task, method=method or "lora"))
+    blamed = blame(own.name, wrong)
+    return gr.update(
+        visible=matters(own.name, task=task, method=method or "lora"),
+        info=f"Wrong: {blamed}" if blamed else own.about,
+        elem_classes=["wrong"] if blamed else [],
+    )
