@@ -51,7 +51,7 @@ class Shelf:
     def _search(self) -> None:
         with gr.Row():
             self.text = gr.Textbox(
-                label="Search", elem_id="search", scale=3,
+                label="Search", elem_id="search", scale=3, min_width=260,
                 info="Words of names, tags, trigger words, bases and descriptions.",
             )  # fmt: skip
             self.order = gr.Dropdown(ORDERS, value="newest", label="Order", scale=1)

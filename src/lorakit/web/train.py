@@ -116,7 +116,8 @@ class Training:
         again = Step(self.again, [history.chosen, self.rows], [self.trouble, *values])
         wire(history.reuse.click, again, anew, facts, rows, blocks)
         wire(self.upload.upload, Step(self.uploaded, self.upload, [self.rows, self.trouble]))
-        begun = Step(self.begun, values, [self.trouble, self.name, self.watch.looked_at])
+        outs = [self.trouble, self.facts, self.name, self.watch.looked_at]
+        begun = Step(self.begun, values, outs)
         wire(self.start.click, begun, self.watch.look)
         opened = Step(self.opened, None, [self.base, self.rows, self.name])
         self.page.on_load(opened, anew)
@@ -186,8 +187,8 @@ class Training:
             job = self.page.queue.add(self.maker.recipe(*given), title=given[3])
             self.page.queue.start()
             told = note(f"{job.title} is in the queue.", good=True)
-            return told, self.choices.free_name(given[1]), job.id
-        return wrong.html, gr.skip(), gr.skip()
+            return told, gr.skip(), self.choices.free_name(given[1]), job.id
+        return wrong.html, "", gr.skip(), gr.skip()  # said once
 
     def opened(self) -> tuple[Any, ...]:
         """The lists as they are now, and a name that is free."""
