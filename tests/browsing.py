@@ -16,7 +16,7 @@ ARGUMENTS = (
     "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run",
     "--disable-component-update", "--disable-sync",
 )  # fmt: skip
-WAIT = 60_000  # milliseconds: machines that test are busy
+WAIT = 150_000  # milliseconds: machines that test are busy
 
 
 class Server:

@@ -7,7 +7,7 @@ import pytest
 from browsing import WAIT, shorten, turn, visit
 from lorakit.jobs.queue import QUEUE, Queue
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 LONG = 100_000  # steps that no test waits for
 
 

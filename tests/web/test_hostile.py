@@ -959,7 +959,7 @@ def choose(page, where: str, text: str = "onerror") -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_folder_full_of_html_in_a_browser(context, start, tmp_path):
     library(tmp_path / "work")
     server = start(work=tmp_path / "work")

@@ -20,7 +20,7 @@ from lorakit.formats.load import read_adapter
 from lorakit.train.recipe import make_recipe, set_field
 from lorakit.train.run import run
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 ASKED = "Once upon a time there was a hare."
 
 

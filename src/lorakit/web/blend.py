@@ -17,7 +17,7 @@ from lorakit.eval.generate import Decoding
 from lorakit.library.names import check_file_name, check_free
 from lorakit.web.ask import Answer, Question, answers, cards, example
 from lorakit.web.cards import heat
-from lorakit.web.page import Page, Step, listed, wire
+from lorakit.web.page import Page, Step, listed, proposal, wire
 from lorakit.web.told import alert, caught, note, number, whole
 from lorakit.web.voices import Asked, called
 
@@ -75,11 +75,11 @@ class Blending:
 
     def _wire(self) -> None:
         given = [self.chosen, self.how, self.rank, self.density, *self.weights]
-        picked = Step(
-            self.picked, [self.chosen, self.text, self.name], [self.text, self.name, *self.weights]
-        )
+        text, begin = proposal(self.text)
+        name, call = proposal(self.name)
+        picked = Step(self.picked, self.chosen, [text, name, *self.weights])
         overlap = Step(self.overlapping, self.chosen, self.overlap)
-        wire(self.chosen.change, picked)
+        wire(self.chosen.change, picked, begin, call)
         wire(self.common.expand, overlap)
         wire(self.how.change, Step(self.options, self.how, [self.rank, self.density]))
         wire(self.hear.click, Step(self.heard, [self.text, *given], [self.told, self.shown]))
@@ -93,7 +93,7 @@ class Blending:
         known = {value for _, value in adapters}
         return listed(adapters, [own for own in chosen or [] if own in known], chosen)
 
-    def picked(self, chosen: list[str] | None, text: str, name: str) -> tuple[Any, ...]:
+    def picked(self, chosen: list[str] | None) -> tuple[Any, ...]:
         """A weight for each adapter, an input to begin with, and a name."""
         labels = {value: label for label, value in self.page.adapters(text=False)}
         names = [labels.get(own, own) for own in (chosen or [])[:MOST]]
@@ -103,11 +103,12 @@ class Blending:
             for own in names
         ]
         shown += [gr.update(visible=False)] * (MOST - len(names))
+        text = ""
         with caught():
             folders = self._folders(chosen)
-            text = text or (example(folders[0], self.page.place) if folders else "")
+            text = example(folders[0], self.page.place) if folders else ""
         made = "-and-".join(Path(own).name for own in names)[:80] if len(names) > 1 else ""
-        return text, name or made, *shown
+        return text, made, *shown
 
     def options(self, how: str) -> tuple[Any, Any]:
         """Which options the method has."""

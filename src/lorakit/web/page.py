@@ -62,6 +62,15 @@ def listed(choices: Any, value: Any, before: Any) -> Any:
     )
 
 
+def proposal(field: gr.Textbox) -> tuple[gr.Textbox, Step]:
+    """A component for what a text could begin with, and the step that takes it where it is empty.
+
+    In the browser, as what someone types while a handler works must not be lost.
+    """
+    proposed = gr.Textbox(visible=False)
+    return proposed, Step(None, [proposed, field], field, js="(own, there) => there || own")
+
+
 @dataclass
 class Page:
     """One page for all who open it; what a visitor has chosen is in components alone."""

@@ -14,7 +14,7 @@ from lorakit.eval.session import needs_of
 from lorakit.models.load import named_structure
 from lorakit.web.ask import Question, Turns, answers, cards, example, is_chat
 from lorakit.web.blocks import ON_LOAD, blocks_of, draw
-from lorakit.web.page import Page, Step, any_of, listed, wire
+from lorakit.web.page import Page, Step, any_of, listed, proposal, wire
 from lorakit.web.told import alert, caught, number, whole
 from lorakit.web.voices import Asked
 
@@ -38,6 +38,7 @@ class Trying:
         self.off = gr.State([])
         self.met = gr.State([])  # the adapters that input and conversation belong to
         self.turns = gr.State({})
+        self.proposed, self.begin = proposal(self.text)
         self._wire()
 
     def _ask_for(self) -> None:
@@ -99,12 +100,12 @@ class Trying:
         clicked = Step(self.clicked, [self.off, self.chosen, self.base], [self.off, self.grid])
         wire(self.grid.click, clicked)
         wire(any_of(self.layers.expand, self.base.input), drawn)
-        outs = [self.text, self.anew, self.turns, self.off, self.trouble, self.met]
-        picked = Step(self.picked, [self.chosen, self.text, self.met], outs)
-        wire(self.chosen.change, picked, drawn)
+        outs = [self.proposed, self.anew, self.turns, self.off, self.trouble, self.met]
+        picked = Step(self.picked, [self.chosen, self.met], outs)
+        wire(self.chosen.change, picked, self.begin, drawn)
         # A tab that is drawn for the first time tells of no change.
         opened = Step(self.opened, [self.chosen, self.base], [self.chosen, self.base])
-        self.page.on_tab("try", opened, picked)
+        self.page.on_tab("try", opened, picked, self.begin)
 
     def ask(
         self, paths: list[str] | None, strength: float, off: list[str], with_base: bool,
@@ -141,16 +142,18 @@ class Trying:
         if wrong:
             yield wrong.html, gr.skip(), before
 
-    def picked(self, paths: list[str] | None, text: str, met: list[str]) -> tuple[Any, ...]:
+    def picked(self, paths: list[str] | None, met: list[str]) -> tuple[Any, ...]:
         """An input to begin with, and no conversation yet, for other adapters than before."""
         if (paths or []) == met:
             return tuple(gr.skip() for _ in range(6))
-        chat, prompt = False, text
+        chat, prompt = False, ""
         with caught() as wrong:
             folders = self._folders(paths)
             chat = any(map(is_chat, folders))
-            prompt = text or (example(folders[0], self.page.place) if folders else "")
-        return prompt, gr.update(visible=chat), {}, [], wrong.html, paths or []
+            prompt = example(folders[0], self.page.place) if folders else ""
+        # The first time there is nothing to take back but what was said to someone quick.
+        told = wrong.html if wrong or met else gr.skip()
+        return prompt, gr.update(visible=chat), {}, [], told, paths or []
 
     def drawn(self, paths: list[str] | None, off: list[str], base: str | None) -> str:
         """The table of layers, each on or off."""
