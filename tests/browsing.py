@@ -128,6 +128,15 @@ def shorten(page, steps: int) -> None:
     )
 
 
+def number(page, where: str, value: str) -> None:
+    """Type a number, and Enter."""
+    field = page.locator(f"{where} input[type=number]")
+    field.wait_for()
+    page.wait_for_timeout(500)  # what is shown for the first time sets its values once more
+    field.fill(value)
+    field.press("Enter")
+
+
 def choose(page, dropdown: str, *names: str, only: bool = False) -> None:
     """Choose from a list by what it shows; with `only` nothing else than this."""
     box = page.locator(f"{dropdown} input[role=combobox]")

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
 import lorakit as lk
-from browsing import WAIT, Server, choose, reach, shorten, visit
+from browsing import WAIT, Server, choose, number, reach, shorten, visit
 from families import randomise
 from lorakit.demo import base_folder
 from lorakit.demo.recipe import demo_recipe
@@ -186,14 +186,14 @@ def test_two_adapters_answer_side_by_side(context, stocked):
     assert names == ["base", "amber", "birch", "all at once"]
     assert len(set(said)) == 4
     page.get_by_role("button", name="How they answer").click()
-    page.locator("#try-strength input[type=number]").fill("0")
-    page.locator("#try-strength input[type=number]").press("Enter")
+    number(page, "#try-strength", "0")
     page.locator("#try-go").click()
     page.wait_for_function("document.querySelectorAll('.voice.writes').length > 0")
     page.wait_for_function("document.querySelectorAll('.voice.done').length == 4")
+    names = page.locator(".voice h4").all_inner_texts()
+    assert names == ["base", "amber at 0", "birch at 0", "all at once"]
     assert page.locator(".voice p").all_inner_texts() == [said[0]] * 4
-    page.locator("#try-strength input[type=number]").fill("1")
-    page.locator("#try-strength input[type=number]").press("Enter")
+    number(page, "#try-strength", "1")
     page.get_by_role("button", name="Layers that act").click()
     for column in ("q_proj", "k_proj", "v_proj", "o_proj"):
         page.locator("#try-layers thead button", has_text=column).click()
@@ -212,8 +212,7 @@ def test_a_blend_is_heard_and_kept(context, stocked):
     choose(page, "#blend-adapters", "amber", "birch", only=True)
     page.locator("#weight-1").get_by_text("Weight of birch").wait_for()
     for place, weight in ((0, "0.5"), (1, "-0.25")):
-        page.locator(f"#weight-{place} input[type=number]").fill(weight)
-        page.locator(f"#weight-{place} input[type=number]").press("Enter")
+        number(page, f"#weight-{place}", weight)
     page.locator("#blend-text textarea").fill(ASKED)
     page.locator("#blend-hear").click()
     page.locator("#blend-answers .voice.done").nth(3).wait_for()
