@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lorakit.jobs.history import events_since
+from lorakit.web.chart import chart
 
 POINTS = 400
 LOSS = "loss (nats per token)"  # on an axis
@@ -60,18 +61,23 @@ class Curves:
             return curve
 
 
-def loss_lines(curves: Mapping[str, Curve]) -> dict[str, list[tuple[int, float]]]:
-    """The loss of each run by its step, thinned."""
-    return {name: thinned(curve.loss) for name, curve in curves.items()}
+def loss_chart(curves: Mapping[str, Curve]) -> str:
+    """The loss of each run by its step; nothing where there is none yet."""
+    lines = {name: thinned(curve.loss) for name, curve in curves.items()}
+    return chart(lines, title="Loss", x="step", y=LOSS)
 
 
-def evaluated(curve: Curve, metric: str = "eval_loss") -> list[tuple[int, float]]:
-    """One metric of a run's evaluations by step."""
-    return [
-        (step, values[metric])
-        for step, values in sorted(curve.evaluations.items())
-        if metric in values
-    ]
+def held_chart(curves: Mapping[str, Curve]) -> str:
+    """The same of the rows that are held out, at each evaluation."""
+    lines = {
+        name: [
+            (step, values["eval_loss"])
+            for step, values in sorted(curve.evaluations.items())
+            if "eval_loss" in values
+        ]
+        for name, curve in curves.items()
+    }
+    return chart(lines, title="Loss on evaluation rows", x="step", y=LOSS)
 
 
 def thinned(values: dict[int, float], most: int = POINTS) -> list[tuple[int, float]]:

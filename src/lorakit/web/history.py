@@ -11,8 +11,7 @@ from markupsafe import Markup
 
 from lorakit.jobs.history import Comparison, Run, compare, runs
 from lorakit.web.cards import base_name
-from lorakit.web.chart import chart
-from lorakit.web.curves import LOSS, loss_lines, thinned
+from lorakit.web.curves import loss_chart, thinned
 from lorakit.web.draw import spark
 from lorakit.web.page import Page, Step, wire
 from lorakit.web.told import caught
@@ -60,8 +59,7 @@ class History:
                 return "", "", ""
             found = compare(folders)
             known = {n: self.page.curves.of(own) for n, own in zip(found.names, folders)}
-            drawn = chart(loss_lines(known), title="Loss", x="step", y=LOSS)
-            return side_by_side(found), drawn, ""
+            return side_by_side(found), loss_chart(known), ""
         return "", "", wrong.html
 
     def recipe(self, chosen: list[str] | None) -> str:

@@ -13,8 +13,7 @@ from typing import Any
 from markupsafe import Markup
 
 from lorakit.jobs.job import Job
-from lorakit.web.chart import chart
-from lorakit.web.curves import LOSS, Curve, evaluated, loss_lines
+from lorakit.web.curves import Curve, held_chart, loss_chart
 from lorakit.web.page import Page
 from lorakit.web.told import alert, span
 
@@ -62,9 +61,8 @@ def _drawn(job: Job | None, curve: Curve) -> list[Any]:
     """The run's line and its curves."""
     if job is None:
         return [EMPTY, "", ""]
-    lost = chart(loss_lines({job.title: curve}), title="Loss", x="step", y=LOSS)
-    held = {job.title: evaluated(curve)}
-    return [progress(job), lost, chart(held, title="Loss on evaluation rows", x="step", y=LOSS)]
+    known = {job.title: curve}
+    return [progress(job), loss_chart(known), held_chart(known)]
 
 
 def _shaped(jobs: list[Job], job: Job | None) -> list[Any]:

@@ -13,8 +13,7 @@ from lorakit.analysis.spectra import singular_values
 from lorakit.formats import FORMATS
 from lorakit.library.entry import Entry
 from lorakit.web.cards import ON_LOAD, detail, maps, shelf, spectra
-from lorakit.web.chart import chart
-from lorakit.web.curves import LOSS, loss_lines
+from lorakit.web.curves import loss_chart
 from lorakit.web.doing import AS_IT_IS, Doing
 from lorakit.web.page import Page, Step, any_of, wire
 from lorakit.web.told import caught
@@ -216,10 +215,7 @@ class Shelf:
         yield "", gr.update(visible=False), "", "", *(gr.skip() for _ in range(11))
 
     def _curve(self, entry: Entry) -> str:
-        if not entry.run:
-            return ""
-        lines = loss_lines({"loss": self.page.curves.of(Path(entry.run))})
-        return chart(lines, title="Loss", x="step", y=LOSS)
+        return loss_chart({"loss": self.page.curves.of(Path(entry.run))}) if entry.run else ""
 
 
 def _inspected(entry: Entry) -> tuple[Inspection | None, str]:
