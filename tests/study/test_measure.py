@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from lorakit.core.errors import RecipeError
-from lorakit.study.measure import OWN, once, score_name, task_recipe
+from lorakit.study.measure import OWN, once, peaks, score_name, task_recipe
+from lorakit.study.roster import ROSTER
 from lorakit.study.train import overridden
 
 
@@ -35,3 +36,21 @@ def test_a_run_is_looked_at_once_at_its_end(recipe, tmp_path):
     assert own.eval_every == own.save_every == own.steps
     assert not own.keep_best
     assert own.patience is None
+
+
+def test_memory_is_forecast_on_the_longest_rows(recipe, tmp_path):
+    ways = {name: ROSTER[name].overrides for name in ("full", "lora", "probe")}
+    found = peaks(recipe, [OWN], ways)
+    assert found["full"] > found["probe"] > 0
+    folder = tmp_path / "glue"
+    for name, text in (("SST-2", "good film"), ("CoLA", "good film " * 12)):
+        (folder / name).mkdir(parents=True)
+        told = [f"{text}\t{n}\n" if name == "SST-2" else f"x\t{n}\t\t{text}\n" for n in (0, 1)]
+        head = "sentence\tlabel\n" if name == "SST-2" else ""
+        (folder / name / "train.tsv").write_text(head + "".join(told * 4))
+    data = recipe.data.model_copy(update={"train": str(folder), "eval": None})
+    glue = recipe.model_copy(update={"data": data})
+    short, long = (peaks(glue, [name], ways) for name in ("glue/sst2", "glue/cola"))
+    assert all(long[name] > short[name] for name in ways)
+    assert peaks(glue, ["glue/sst2", "glue/cola"], ways) == long
+    assert peaks(glue, ["glue/rte"], ways) == {}

@@ -25,7 +25,7 @@ def tables(shown):
 
 
 def test_the_best_method_and_the_references_place():
-    shown = methods_page.show(made(), "lora")
+    shown = methods_page.show(made(), "lora", {})
     assert shown.findings[0] == (
         "On glue/sst2 full is best (91.0); lora is at place 2 of 3 (82.0), with 1,000 parameters."
     )
@@ -40,7 +40,7 @@ def test_the_best_method_and_the_references_place():
 
 
 def test_differences_are_those_of_pairs_and_p_is_corrected():
-    found = rows_of(tables(methods_page.show(made(), "lora"))["compared"])
+    found = rows_of(tables(methods_page.show(made(), "lora", {}))["compared"])
     assert set(found) == {"full", "bitfit"}
     difference, p, corrected, _, pairs = found["full"]
     assert difference.mean == pytest.approx(9)
@@ -53,7 +53,7 @@ def test_enough_pairs_can_tell_methods_apart():
         "bitfit": [0.70 + n / 998 for n in range(8)], "ia3": [0.8 + (-1) ** n / 100 for n in
         range(8)],
     }  # fmt: skip
-    findings = methods_page.show(made(many), "lora").findings
+    findings = methods_page.show(made(many), "lora", {}).findings
     assert "Significantly better than lora (p < 0.05, corrected): full." in findings
     assert "Significantly worse than lora (p < 0.05, corrected): bitfit." in findings
     assert "Not told apart from lora by these runs: ia3." in findings
@@ -61,18 +61,18 @@ def test_enough_pairs_can_tell_methods_apart():
 
 def test_less_of_a_loss_is_better():
     scores = {"lora": [1.5, 1.6, 1.7], "full": [1.2, 1.2, 1.3]}
-    shown = methods_page.show(made(scores, "own data", "eval_loss"), "lora")
+    shown = methods_page.show(made(scores, "own data", "eval_loss"), "lora", {})
     assert "On own data full is best (1.233); lora is at place 2 of 2 (1.6)" in shown.findings[0]
     assert rows_of(tables(shown)["compared"])["full"][0].mean == pytest.approx(0.3667, abs=1e-4)
     assert "**1.233" in tables(shown)["methods"].markdown()
     assert "paper" not in tables(shown)
-    best = methods_page.show(made(scores, "own data", "eval_loss"), "full").findings[0]
+    best = methods_page.show(made(scores, "own data", "eval_loss"), "full", {}).findings[0]
     assert best == "On own data full is best of 2 (1.233), with 1,000 parameters."
 
 
 def test_an_average_needs_every_task_and_a_common_direction():
     two = made() + made({"lora": [0.4] * 3, "full": [0.6] * 3}, "glue/cola", "eval_matthews")
-    shown = methods_page.show(two, "lora")
+    shown = methods_page.show(two, "lora", {})
     rows = rows_of(tables(shown)["methods"])
     assert rows["lora"][-1].mean == pytest.approx((82 + 40) / 2)
     assert rows["bitfit"][2:] == [None, None]  # no score on the second task, and no average
@@ -80,13 +80,13 @@ def test_an_average_needs_every_task_and_a_common_direction():
     assert shown.findings[0].startswith("On average over 2 tasks full is best (75.5)")
     assert rows_of(tables(shown)["compared"])["full"][-1] == 6
     assert rows_of(tables(shown)["compared"])["bitfit"][-1] == 3
-    mixed = methods_page.show(made() + made(task="own data", metric="eval_loss"), "lora")
+    mixed = methods_page.show(made() + made(task="own data", metric="eval_loss"), "lora", {})
     assert "average" not in [own.name for own in tables(mixed)["methods"].columns]
     assert mixed.pictures == []
 
 
 def test_one_seed_has_no_intervals_and_no_p():
-    shown = methods_page.show(made({"lora": [0.8], "full": [0.9]}), "lora")
+    shown = methods_page.show(made({"lora": [0.8], "full": [0.9]}), "lora", {})
     assert "±" not in tables(shown)["methods"].markdown()
     assert "no intervals" in tables(shown)["methods"].notes[0]
     assert rows_of(tables(shown)["compared"])["full"][1:3] == [None, None]
@@ -96,24 +96,42 @@ def test_one_seed_has_no_intervals_and_no_p():
 def test_seeds_that_failed_leave_what_was_measured():
     records = made() + made({"lora": [0.4], "full": [0.5]}, "glue/rte")
     gone = [own for own in records if own.settings["method"] != "full" or own.settings["seed"] != 0]
-    shown = methods_page.show(gone, "lora")
+    shown = methods_page.show(gone, "lora", {})
     rows = rows_of(tables(shown)["methods"])
     assert rows["full"][-1] is None  # no seed with both tasks
     assert rows["lora"][-1].mean == pytest.approx(60)
-    alone = methods_page.show([own for own in records if own.settings["method"] == "full"], "lora")
+    full = [own for own in records if own.settings["method"] == "full"]
+    alone = methods_page.show(full, "lora", {})
     assert alone.findings == []
     assert "compared" not in tables(alone)
 
 
 def test_rates_at_an_edge_are_marked_and_the_paper_is_quoted():
-    shown = methods_page.show(made(at_edge=True), "lora")
-    assert rows_of(tables(shown)["rates"])["lora"] == ["1.0e-03 (edge)", 7, 2.0]
+    shown = methods_page.show(made(at_edge=True), "lora", {})
+    assert rows_of(tables(shown)["takes"])["lora"] == ["1.0e-03 (edge)", 7, 2.0]
     assert rows_of(tables(shown)["paper"])["lora"] == [0.3, 95.1]
+
+
+def test_memory_is_shown_where_it_is_known():
+    shown = methods_page.show(made(), "lora", {"lora": 30_000_000, "full": 90_000_000})
+    rows = rows_of(tables(shown)["takes"])
+    assert [rows[name][-1] for name in SCORES] == [30, 90, None]
+    assert "score-over-memory" in {own.name for own in shown.pictures}
+    alone = methods_page.show(made(), "lora", {"lora": 30_000_000})
+    assert "score-over-memory" not in {own.name for own in alone.pictures}
+
+
+def test_the_fastest_seed_is_the_time_of_a_run():
+    records = made()
+    for own, seconds in zip(records, (5.0, 3.0, 900.0)):  # one of them while others had the machine
+        own.figures["seconds"] = seconds
+    rows = rows_of(tables(methods_page.show(records, "lora", {}))["takes"])
+    assert rows["lora"][-1] == 3
 
 
 def test_figures_of_texts_have_a_table():
     texts = {"bleu": 50.0, "nist": 6.0, "cider": 1.5, "eval_loss": 1.0}
-    shown = methods_page.show(made({"lora": [50.0] * 2}, "e2e", "bleu", **texts), "lora")
+    shown = methods_page.show(made({"lora": [50.0] * 2}, "e2e", "bleu", **texts), "lora", {})
     assert [own.name for own in tables(shown)["texts-0"].columns] == [
         "method", "bleu", "nist", "cider", "evaluation loss",
     ]  # fmt: skip
@@ -133,4 +151,4 @@ def test_fifteen_methods_have_names_that_do_not_cover_each_other():
         })
         for own in made(scores)
     ]  # fmt: skip
-    assert_apart(methods_page.show(records, "lora").pictures[0].figure)
+    assert_apart(methods_page.show(records, "lora", {}).pictures[0].figure)

@@ -104,6 +104,11 @@ def test_a_forecast_of_a_recipe_reads_its_rows(tmp_path):
     assert found.expected.tokens > 54
     assert found.evaluation is not None
     assert found.evaluation.peak > 0
+    (tmp_path / "e2e").mkdir()
+    (tmp_path / "e2e" / "trainset.csv").write_text("mr,ref\n" + "name[Aromi],Aromi is good.\n" * 3)
+    own = {"benchmark": "e2e", "train": str(tmp_path / "e2e")}
+    benchmark = forecast(Question(make_recipe({**raw, "data": own})))
+    assert benchmark.expected.source == "the longest of 3 of 3 rows"
     raw["data"] |= {"train": str(tmp_path / "gone.jsonl"), "max_length": 77}
     blind = forecast(Question(make_recipe(raw)))
     assert (blind.expected.batch.length, blind.expected.source) == (77, "data.max_length")

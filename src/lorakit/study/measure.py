@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from lorakit.core.errors import LorakitError
+from lorakit.core.errors import DataError, LorakitError
 from lorakit.eval.evaluate import Who, evaluate
 from lorakit.eval.marks import SLOTS, lacks
 from lorakit.eval.subject import What
 from lorakit.formats.manifest import MANIFEST
 from lorakit.study.kinds import Figures
-from lorakit.study.train import Trained
+from lorakit.study.train import Trained, overridden
 from lorakit.tasks import make_task
 from lorakit.tasks.benchmarks import benchmark_named
+from lorakit.train.forecast import Question, forecast
 from lorakit.train.recipe import Recipe, make_recipe
 
 OWN = "own data"  # the name of a recipe's data, where it is no benchmark
@@ -64,6 +67,26 @@ def worth(recipe: Recipe, own: Trained, *, split: str, rows: int) -> Figures:
         voice = evaluate(who, what, quiet=True).voices[0]
         found |= {name: one.value for name, one in voice.figures.items() if name not in found}
     return found
+
+
+def peaks(
+    recipe: Recipe, benchmarks: Sequence[str], ways: Mapping[str, Mapping[str, Any]]
+) -> dict[str, int]:
+    """The most bytes that a run would hold with each of the overrides, where shapes tell it.
+
+    Of the benchmarks the one with the longest rows is taken. Empty where rows that decide the
+    shapes are gone.
+    """
+    try:
+        tasks = [task_recipe(recipe, name) for name in benchmarks]
+        longest = max(tasks, key=lambda own: Question(own).expected.batch.length)
+        found = {
+            name: forecast(Question(overridden(longest, own, Path("unused"))), full=False).peak
+            for name, own in ways.items()
+        }
+    except DataError:
+        return {}
+    return {name: peak for name, peak in found.items() if peak is not None}
 
 
 def drop_adapter(own: Trained | LorakitError) -> None:

@@ -12,7 +12,15 @@ from lorakit.methods import method_named
 from lorakit.models.plan import plan
 from lorakit.study import methods_page
 from lorakit.study.kinds import Cell, Figures, Record, Setting, Shown
-from lorakit.study.measure import OWN, drop_adapter, once, score_name, task_recipe, worth
+from lorakit.study.measure import (
+    OWN,
+    drop_adapter,
+    once,
+    peaks,
+    score_name,
+    task_recipe,
+    worth,
+)
 from lorakit.study.roster import ROSTER, entry_named
 from lorakit.study.runs import recipe_of, structure_of
 from lorakit.study.train import train_cells
@@ -108,7 +116,10 @@ class Methods:
 
     def show(self, records: Sequence[Record], setting: Setting) -> Shown:
         """See `methods_page`."""
-        shown = methods_page.show(records, setting.option("reference"))
+        seen = dict.fromkeys(own.settings["method"] for own in records)
+        ways = {name: entry_named(name).overrides for name in seen}
+        held = peaks(recipe_of(setting), setting.option("benchmarks"), ways)
+        shown = methods_page.show(records, setting.option("reference"), held)
         out = [f"{name} is left out: {why}" for name, why in _left_out(setting).items()]
         return replace(shown, findings=[*shown.findings, *out])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from lorakit.study.contrast import (
@@ -41,8 +41,12 @@ _TEXT = {"nist": 2, "rouge_l_coco": 1, "cider": 2, "meteor": 1, "slot_accuracy":
 Key = tuple[str, str]  # task, method
 
 
-def show(records: Sequence[Record], reference: str) -> Shown:
-    """Scores by method and task with intervals, paired tests with the reference, and trades."""
+def show(records: Sequence[Record], reference: str, peaks: Mapping[str, int]) -> Shown:
+    """Scores by method and task with intervals, paired tests with the reference, and trades.
+
+    `peaks` are forecasts of the most bytes that a run of each method holds, as far as they are
+    known.
+    """
     cells = _cells(records)
     tasks = list(dict.fromkeys(task for task, _ in cells))
     methods = list(dict.fromkeys(method for _, method in cells))
@@ -52,11 +56,11 @@ def show(records: Sequence[Record], reference: str) -> Shown:
     tests = _tests(cells, tasks, methods, reference)
     if tests:
         tables.append(_compared(tests, reference))
-    tables.append(_rates(cells, tasks, methods))
+    tables.append(_takes(cells, tasks, methods, peaks))
     quoted = _quoted(tasks)
     tables += [quoted] if quoted else []
     findings = [*_places(cells, tasks, means, reference), *_told(tests, reference)]
-    return Shown(findings, tables, _trades(cells, tasks, means))
+    return Shown(findings, tables, _trades(cells, tasks, means, peaks))
 
 
 def _cells(records: Sequence[Record]) -> dict[Key, list[Record]]:
@@ -172,9 +176,13 @@ def _compared(tests: dict[str, Tested], reference: str) -> Table:
     return Table("compared", f"Each method against {reference}", columns, rows, notes)
 
 
-def _rates(cells: dict[Key, list[Record]], tasks: Sequence[str], methods: Sequence[str]) -> Table:
+def _takes(
+    cells: dict[Key, list[Record]], tasks: Sequence[str], methods: Sequence[str],
+    peaks: Mapping[str, int],
+) -> Table:  # fmt: skip
     columns = [Column("method"), *(Column(f"rate, {_short(task)}") for task in tasks),
-               Column("steps of search", digits=0), Column("a run", "s", digits=1)]  # fmt: skip
+               Column("steps of search", digits=0), Column("a run", "s", digits=1),
+               *([Column("peak", "MB", digits=0)] if peaks else [])]  # fmt: skip
     rows = []
     for method in methods:
         held = [cells.get((task, method)) for task in tasks]
@@ -184,12 +192,21 @@ def _rates(cells: dict[Key, list[Record]], tasks: Sequence[str], methods: Sequen
         ]
         some = [own for own in held if own]
         spent = sum(own[0].figures["tuning_steps"] for own in some)
-        rows.append([method, *rates, spent, statistics.fmean(mean_of(o, "seconds") for o in some)])
+        peak = [peaks[method] / 1e6 if method in peaks else None] if peaks else []
+        rows.append([method, *rates, spent, _seconds(some), *peak])
     notes = [
         "edge: the best rate is the lowest or the highest that was tried, and a better one may lie "
-        "beyond. Steps of search are those of all tasks.",
+        "beyond. Steps of search are those of all tasks. A run: the fastest of the seeds, as what "
+        "else a machine does can only add to it, and the mean over tasks.",
     ]
-    return Table("rates", "Learning rates that were found, and time", columns, rows, notes)
+    if peaks:
+        notes.append("Peak: the forecast of the most that a run holds, on the longest rows.")
+    return Table("takes", "Learning rates that were found, time and memory", columns, rows, notes)
+
+
+def _seconds(held: Sequence[Sequence[Record]]) -> float:
+    """The time of a run: of each task that of the fastest seed."""
+    return statistics.fmean(min(r.figures["seconds"] for r in own) for own in held)
 
 
 def _quoted(tasks: Sequence[str]) -> Table | None:
@@ -253,29 +270,30 @@ def _told(tests: dict[str, Tested], reference: str) -> list[str]:
 
 
 def _trades(
-    cells: dict[Key, list[Record]], tasks: Sequence[str], means: dict[str, Interval]
-) -> list[Picture]:
+    cells: dict[Key, list[Record]], tasks: Sequence[str], means: dict[str, Interval],
+    peaks: Mapping[str, int],
+) -> list[Picture]:  # fmt: skip
+    """The score against each cost that is known of two methods at least."""
     if len(means) < 2:
         return []
     some = cells[tasks[0], next(iter(means))]
     label = "average score" if len(tasks) > 1 else metric(some)
-
-    def points(name: str) -> list[Point]:
-        return [
-            Point(
-                m, statistics.fmean(mean_of(cells[task, m], name) for task in tasks),
-                own.mean, own.low, own.high, entry_named(m).family,
-            )
-            for m, own in means.items()
-        ]  # fmt: skip
-
+    held = {m: [cells[task, m] for task in tasks] for m in means}
+    sizes = {m: statistics.fmean(mean_of(r, "parameters") for r in own) for m, own in held.items()}
+    known = {m: peaks[m] / 1e6 for m in means if m in peaks}
+    costs = (
+        ("parameters", "trained parameters", Axis("trained parameters", log=True), sizes),
+        ("seconds", "the time of a run", Axis("time of a run (s)"),
+         {m: _seconds(own) for m, own in held.items()}),
+        ("memory", "the memory of a run", Axis("peak memory, forecast (MB)"), known),
+    )  # fmt: skip
     return [
         pareto(
             f"score-over-{name}", f"Score against {what}; nothing beats the methods on the line.",
-            axis, Axis(label), points(name), more_is_better=better(some),
+            axis, Axis(label),
+            [Point(m, cost, means[m].mean, means[m].low, means[m].high, entry_named(m).family)
+             for m, cost in of.items()],
+            more_is_better=better(some),
         )
-        for name, what, axis in (
-            ("parameters", "trained parameters", Axis("trained parameters", log=True)),
-            ("seconds", "the time of a run", Axis("time of a run (s)")),
-        )
+        for name, what, axis, of in costs if len(of) > 1
     ]  # fmt: skip

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from lorakit.core.errors import ModelError
+from lorakit.core.errors import DataError, ModelError
 from lorakit.models.load import load_tokenizer, read_config
 from lorakit.models.rehearse import Batch
 from lorakit.tasks import make_task
 from lorakit.tasks.base import Task
-from lorakit.tasks.data import longest_row, read_data
+from lorakit.tasks.data import longest_row, read_data, split_files
 from lorakit.train.kept import Kept, rows_of
 from lorakit.train.recipe import Recipe
 
 LENGTH = 512  # tokens of a row where nothing says how long rows are
 SAMPLE = 200  # rows that are tokenised to see how long they are
-_LARGEST = 50e6  # bytes of a file that is read to see it
+_LARGEST = 50e6  # bytes of files that are read to see it
 _LABELLED = ("classification", "regression")
 
 
@@ -35,13 +34,13 @@ class Expected:
 
 
 def expected(recipe: Recipe, task: Task, config: Any) -> Expected:
-    """What a recipe's rows say; they are read where they are one file here, and not large."""
+    """What a recipe's rows say; they are read where their files are here, and not large."""
     batch = Batch(
         recipe.train.batch_size, full=task.name == "text" or recipe.train.batch_size == 1,
         passes=recipe.train.accumulate,
     )  # fmt: skip
     try:
-        seen = _seen(recipe) if _near(recipe.data.train) else None
+        seen = _seen(recipe) if _near(recipe) else None
     except ModelError:  # a base without tokenizer: a plan needs none
         seen = None
     if seen is None:
@@ -62,9 +61,12 @@ def expected(recipe: Recipe, task: Task, config: Any) -> Expected:
     return Expected(batch, where, rows, round(sum(counted) / len(counted) * rows))
 
 
-def _near(place: str) -> bool:
-    file = Path(place).expanduser()
-    return file.is_file() and file.stat().st_size <= _LARGEST
+def _near(recipe: Recipe) -> bool:
+    try:
+        files = split_files(recipe.data, recipe.data.train, "train")
+        return bool(files) and sum(file.stat().st_size for file in files) <= _LARGEST
+    except (DataError, OSError):  # whoever trains on them says what is wrong
+        return False
 
 
 def _look(recipe: Recipe) -> tuple[int, list[int], list[int], list[int]] | None:
