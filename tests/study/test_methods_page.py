@@ -110,6 +110,10 @@ def test_rates_at_an_edge_are_marked_and_the_paper_is_quoted():
     shown = methods_page.show(made(at_edge=True), "lora", {})
     assert rows_of(tables(shown)["takes"])["lora"] == ["1.0e-03 (edge)", 7, 2.0]
     assert rows_of(tables(shown)["paper"])["lora"] == [0.3, 95.1]
+    shown = methods_page.show(made(task="glue/rte") + made(task="e2e"), "lora", {})
+    assert rows_of(tables(shown)["paper"])["lora"] == [0.3, 86.6]
+    assert rows_of(tables(shown)["paper-e2e"])["lora"] == [0.35, 70.4, 8.85, 46.8, 71.8, 2.53]
+    assert not any("paper" in own for own in tables(methods_page.show(made(task="x"), "lora", {})))
 
 
 def test_memory_is_shown_where_it_is_known():

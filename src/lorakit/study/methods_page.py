@@ -23,19 +23,11 @@ from lorakit.study.contrast import (
 from lorakit.study.figures import Axis, Picture
 from lorakit.study.front import Point, pareto
 from lorakit.study.kinds import Record, Shown
+from lorakit.study.paper import quotations
 from lorakit.study.roster import entry_named
 from lorakit.study.statistics import Interval, interval
 from lorakit.study.table import Column, Table
 
-# Hu et al. 2021, table 2, RoBERTa base: trained parameters in millions, then scores by task.
-PAPER = {
-    "full": (125.0, {"glue/sst2": 94.8, "glue/mrpc": 90.2, "glue/cola": 63.6, "glue/rte": 78.7,
-                     "glue/stsb": 91.2}),
-    "bitfit": (0.1, {"glue/sst2": 93.7, "glue/mrpc": 92.7, "glue/cola": 62.0, "glue/rte": 81.5,
-                     "glue/stsb": 90.8}),
-    "lora": (0.3, {"glue/sst2": 95.1, "glue/mrpc": 89.7, "glue/cola": 63.4, "glue/rte": 86.6,
-                   "glue/stsb": 91.5}),
-}  # fmt: skip
 # Other figures of texts, shown beside the first, by their names and digits.
 _TEXT = {"nist": 2, "rouge_l_coco": 1, "cider": 2, "meteor": 1, "slot_accuracy": 3}
 Key = tuple[str, str]  # task, method
@@ -57,8 +49,7 @@ def show(records: Sequence[Record], reference: str, peaks: Mapping[str, int]) ->
     if tests:
         tables.append(_compared(tests, reference))
     tables.append(_takes(cells, tasks, methods, peaks))
-    quoted = _quoted(tasks)
-    tables += [quoted] if quoted else []
+    tables += quotations(tasks)
     findings = [*_places(cells, tasks, means, reference), *_told(tests, reference)]
     return Shown(findings, tables, _trades(cells, tasks, means, peaks))
 
@@ -207,20 +198,6 @@ def _takes(
 def _seconds(held: Sequence[Sequence[Record]]) -> float:
     """The time of a run: of each task that of the fastest seed."""
     return statistics.fmean(min(r.figures["seconds"] for r in own) for own in held)
-
-
-def _quoted(tasks: Sequence[str]) -> Table | None:
-    shared = [task for task in tasks if task in PAPER["lora"][1]]
-    if not shared:
-        return None
-    columns = [Column("method"), Column("trained parameters", "M", 1, quoted=True),
-               *(Column(_short(task), digits=1, quoted=True) for task in shared)]  # fmt: skip
-    rows = [[name, size, *(of[task] for task in shared)] for name, (size, of) in PAPER.items()]
-    notes = [
-        "RoBERTa base (125 M) on all training rows, Hu et al. 2021, table 2: another base and more "
-        "rows, so that differences between methods can be compared, and levels cannot.",
-    ]
-    return Table("paper", "What the paper reports", columns, rows, notes)
 
 
 def _short(task: str) -> str:
