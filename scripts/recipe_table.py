@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic_core import PydanticUndefined
 
@@ -18,7 +18,8 @@ def table() -> str:
     """The fields as a Markdown table."""
     rows = ["| field | default | meaning |", "|---|---|---|"]
     for name, field in fields().items():
-        rows.append(f"| `{name}` | {_default(field)} | {field.description or _choices(field)} |")
+        told = ": ".join(filter(None, (field.description, _choices(field))))
+        rows.append(f"| `{name}` | {_default(field)} | {told} |")
     return "\n".join(rows)
 
 
@@ -35,7 +36,8 @@ def _default(field: Any) -> str:
 
 
 def _choices(field: Any) -> str:
-    return ", ".join(field.annotation.__args__)
+    """The values of a field that has few."""
+    return ", ".join(get_args(field.annotation)) if get_origin(field.annotation) is Literal else ""
 
 
 if __name__ == "__main__":

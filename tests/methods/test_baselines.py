@@ -355,3 +355,13 @@ def test_merge_of_two_adds_where_that_has_a_meaning():
     put(model, "ia3", "one", seed=1)
     with lk.use(model, "one"), pytest.raises(MergeError):
         lk.merge(model, "one")
+
+
+def test_norm_tuning_trains_norms_alone():
+    model = build("bert")
+    before = snapshot(model)
+    plan = lk.plan(model, ["q", "norms"], 1)
+    with pytest.raises(PlanError, match="is no norm"):
+        lk.inject(model, plan, name="one", method=METHODS["norms"]())
+    assert_same(snapshot(model), before)
+    lk.inject(model, lk.plan(model, "*.layer.0.*LayerNorm", 1), method=METHODS["norms"]())

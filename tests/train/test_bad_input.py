@@ -56,6 +56,12 @@ CORPUS: dict[str, tuple[str, dict, dict]] = {
     "an unknown schedule": ("train.schedule", {"train.schedule": "wavy"}, {}),
     "an unknown precision": ("train.precision", {"train.precision": "fp8"}, {}),
     "an unknown device": ("train.device is 'abacus'", {"train.device": "abacus"}, {}),
+    "LoRA's places for a baseline": (
+        "places of its paper", {"method": "houlsby", "lora.targets": ["all-linear"]}, {}
+    ),
+    "places for the top blocks": (
+        "whose places are its own", {"method": "top", "lora.targets": "q"}, {}
+    ),
     "patience without evaluation": ("needs evaluations", {"train.patience": 2}, {}),
     "an end that is no token": ("is no token", {"data.end": "<|end|>"}, {}),
     "an end for whole turns": ("ends rows itself", {"task": "chat", "data.end": "</s>"}, {}),

@@ -12,7 +12,13 @@ from safetensors.torch import load_file, save_file
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 import lorakit as lk
-from lorakit.core.errors import DeadAdapterError, LorakitError, ResumeError, TrainingError
+from lorakit.core.errors import (
+    DeadAdapterError,
+    LorakitError,
+    RecipeError,
+    ResumeError,
+    TrainingError,
+)
 from lorakit.eval.session import open_session
 from lorakit.layers import is_quantised
 from lorakit.methods.lora_plus import parameter_groups
@@ -329,6 +335,20 @@ def test_patience_stops_early_and_a_resumed_run_knows_it(recipe_for, monkeypatch
     expected = adapter_bytes(result.folder)
     stop_after(monkeypatch, last)
     assert adapter_bytes(run(recipe, resume=True, quiet=True).folder) == expected
+
+
+def test_patience_goes_by_a_folders_own_split(recipe_for, tmp_path):
+    changes = {"train__patience": 1, "train__steps": 4}
+    recipe_for()  # writes the rows
+    (tmp_path / "both").mkdir()
+    for name, split in (("train", "train"), ("eval", "dev")):
+        (tmp_path / f"{name}.jsonl").rename(tmp_path / "both" / f"{split}.jsonl")
+    data = {"train": str(tmp_path / "both"), "max_length": 48}
+    assert "eval_loss" in run(recipe_for(data=data, **changes), quiet=True).metrics
+    (tmp_path / "both" / "dev.jsonl").unlink()
+    with pytest.raises(RecipeError, match="no evaluation rows"):
+        run(recipe_for(data=data, output=str(tmp_path / "other"), **changes), quiet=True)
+    assert not (tmp_path / "other").exists()
 
 
 def test_the_best_state_is_the_one_that_is_kept(recipe_for):

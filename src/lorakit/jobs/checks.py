@@ -56,10 +56,11 @@ def _check_model(name: str) -> None:
 
 def _check_rows(recipe: Recipe) -> None:
     from lorakit.tasks import make_task
-    from lorakit.tasks.data import eval_place, read_data
+    from lorakit.tasks.data import eval_place
     from lorakit.tasks.rows import is_hub_id
+    from lorakit.train.source import checked_rows
 
     places = (recipe.data.train, eval_place(recipe.data))
     if any(p is not None and not Path(p).expanduser().exists() and is_hub_id(p) for p in places):
         return
-    read_data(recipe.data, make_task(recipe.task, recipe.data), recipe.train.seed)
+    checked_rows(recipe, make_task(recipe.task, recipe.data))

@@ -13,6 +13,9 @@ from typing import ClassVar
 
 from torch import nn
 
+from lorakit.core.errors import PlanError
+from lorakit.core.site import module_at
+from lorakit.layers.norm import is_norm
 from lorakit.methods.method import Baseline, Updates
 from lorakit.methods.whole import in_full
 
@@ -64,3 +67,13 @@ class NormTuning(Full):
 
     name: ClassVar[str] = "norms"
     targets: ClassVar[tuple[str, ...]] = ("norms",)
+
+    def make(self, root: nn.Module, sizes: Mapping[str, int]) -> Updates:
+        """A change of each norm. Raises `PlanError` for a module that is none."""
+        for path in sizes:
+            if not is_norm(module_at(root, path)):
+                raise PlanError(
+                    f"{path!r} is no norm, and norm tuning trains nothing else. Leave it out of "
+                    "the plan, or take full fine-tuning, which trains any module."
+                )
+        return super().make(root, sizes)

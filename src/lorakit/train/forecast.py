@@ -23,7 +23,7 @@ from lorakit.models.rehearse import Batch, Rehearsal, Stage
 from lorakit.models.roles import head_paths
 from lorakit.tasks import make_task
 from lorakit.tasks.base import Task
-from lorakit.tasks.data import read_data
+from lorakit.tasks.data import eval_place, read_data
 from lorakit.train.expected import Expected, expected
 from lorakit.train.ranks import ranks_forecast
 from lorakit.train.recipe import Recipe
@@ -150,7 +150,7 @@ def forecast(question: Question, *, full: bool = True) -> Forecast:
         adapted = stage.rehearse(batch)
         other = question.stage(chosen, extras, full=True).rehearse(batch) if full else None
         evaluation = None
-        if recipe.data.eval or recipe.data.eval_share:
+        if recipe.data.eval_share or eval_place(recipe.data) is not None:
             rows = recipe.train.eval_batch_size or recipe.train.batch_size
             evaluation = stage.evaluate(replace(batch, rows=rows), question.task.statistics)
     except (LorakitError, NotImplementedError, RuntimeError) as error:

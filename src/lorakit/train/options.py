@@ -17,6 +17,7 @@ Method = Literal[
     "lora", "adalora", "dora", "lora-fa", "vera", "full", "top", "bitfit", "norms", "houlsby",
     "pfeiffer", "parallel", "prefix", "prompt", "ia3", "probe",
 ]  # fmt: skip
+FIXED = ("top", "probe")  # what they are is where they are
 OF_ALL = ("rank", "targets", "extras")  # the fields of `lora` that other methods read, too
 
 
@@ -30,7 +31,7 @@ class LoraOptions(Part):
         default=None, description="instead of `rank`: parameters to deal out as ranks"
     )
     by: Literal["gradient", "activation", "weight", "uniform"] = Field(
-        default="gradient", description="what `params` are dealt out by"
+        default="gradient", description="what says where `params` are worth most"
     )
     alpha: Alpha | dict[str, Alpha] = Field(default=16.0, description="scale is alpha / r")
     targets: str | list[str] | None = Field(
@@ -51,7 +52,7 @@ class LoraOptions(Part):
         default="none", description="biases trained as well"
     )
     extras: list[str] = Field(
-        default=[], description="modules trained in full; fresh heads are added"
+        default=[], description="modules trained in full; a head that the base lacks is added"
     )
 
 

@@ -21,6 +21,7 @@ from lorakit.tasks.benchmarks import benchmark_named
 from lorakit.tasks.options import DataOptions, Part
 from lorakit.train.options import (
     BASELINES,
+    FIXED,
     OF_ALL,
     SIZED,
     LoraOptions,
@@ -67,6 +68,15 @@ class Recipe(Part):
             raise ValueError(f"lora.{odd[0]} is for LoRA and its variants: {self.method} has none")
         if "rank" in said and self.method not in SIZED:
             raise ValueError(f"lora.rank is for methods of a size: {self.method} has none")
+        words = self.lora.targets
+        if words is not None and self.method in FIXED:
+            raise ValueError(f"lora.targets is not for {self.method}, whose places are its own")
+        listed = [words] if isinstance(words, str) else words or []
+        if self.method in BASELINES and "all-linear" in listed:
+            raise ValueError(
+                "lora.targets all-linear is for LoRA and its variants: leave it out, or set it to "
+                f"null, and {self.method} takes the places of its paper"
+            )
         if isinstance(self.lora.rank, dict) and self.method == "top":
             raise ValueError("lora.rank is the number of top blocks here: set one number")
         if self.train.lora_plus != 1 and self.method in BASELINES:
@@ -75,8 +85,6 @@ class Recipe(Part):
 
     @model_validator(mode="after")
     def _together(self) -> Recipe:
-        if self.train.patience and not (self.data.eval or self.data.eval_share):
-            raise ValueError("train.patience needs evaluations: set data.eval or data.eval_share")
         if self.data.benchmark is not None:
             benchmark_named(self.data.benchmark).check_task(self.task)
         elif (self.data.prompt is None) != (self.data.completion is None):

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 
+from lorakit.core.errors import RecipeError
 from lorakit.core.site import own_parameters
 from lorakit.models.load import Base, load_base, load_config
 from lorakit.tasks import make_task
-from lorakit.tasks.base import Features
+from lorakit.tasks.base import Features, Task
 from lorakit.tasks.data import Checked, encode, read_data
 from lorakit.train.identity import hash_data
 from lorakit.train.recipe import Recipe
@@ -28,13 +29,24 @@ class Rows:
     hashes: dict[str, Any]
 
 
+def checked_rows(recipe: Recipe, task: Task) -> Checked:
+    """The rows of a recipe, or a `RecipeError` where it looks at evaluations and has none."""
+    checked = read_data(recipe.data, task, recipe.train.seed)
+    if recipe.train.patience and not checked.eval:
+        raise RecipeError(
+            "train.patience needs evaluations, and there are no evaluation rows. Set data.eval or "
+            "data.eval_share."
+        )
+    return checked
+
+
 class Source:
     """What a lone run reads."""
 
     def rows(self, recipe: Recipe) -> Rows:
         """The rows of a recipe."""
         task = make_task(recipe.task, recipe.data)
-        return Rows(task, read_data(recipe.data, task, recipe.train.seed), hash_data(recipe))
+        return Rows(task, checked_rows(recipe, task), hash_data(recipe))
 
     def encoded(self, recipe: Recipe, rows: Rows, tokenizer: Any) -> Encoded:
         """The rows as token ids."""
