@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
 
 import pytest
@@ -365,3 +366,16 @@ def test_norm_tuning_trains_norms_alone():
         lk.inject(model, plan, name="one", method=METHODS["norms"]())
     assert_same(snapshot(model), before)
     lk.inject(model, lk.plan(model, "*.layer.0.*LayerNorm", 1), method=METHODS["norms"]())
+
+
+def test_a_tied_table_is_counted_once(tmp_path):
+    model = build("llama-tied")
+    count = sum(value.numel() for value in model.parameters())
+    put(model, "full", "one")
+    lk.save(model, tmp_path / "a")
+    told = json.loads((tmp_path / "a" / "lorakit.json").read_text())
+    assert told["adapter"]["parameters"] == count
+    other = build("llama-tied")
+    lk.load(other, tmp_path / "a", name="one")
+    with lk.use(model, "one"), lk.use(other, "one"):
+        assert torch.equal(answer(model), answer(other))

@@ -161,6 +161,31 @@ def test_a_run_that_fails_ends_alone(recipe_for, tmp_path):
     assert "lr=1e+30 failed" in table([good, bad])
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.1], ids=["side by side", "in turn"])
+def test_a_run_that_the_base_cannot_have_ends_alone(dropout, recipe_for, tmp_path):
+    recipe = swept(recipe_for, tmp_path, {"lora.targets": ["q_prjo", "q", "v"]})
+    recipe = recipe.model_copy(update={"lora": recipe.lora.model_copy(update={"dropout": dropout})})
+    first, *others = sweep(recipe, quiet=True)
+    assert first.error is not None
+    assert "q_prjo" in first.error
+    assert all(own.error is None for own in others)
+
+
+def test_seconds_are_of_all_starts_and_shared_by_those_side_by_side(
+    recipe_for, tmp_path, monkeypatch
+):
+    recipe = swept(recipe_for, tmp_path, {"train.seed": [0, 1]})
+    for own in sweep(recipe, quiet=True):
+        events = read_events(own.folder / "events.jsonl")
+        spent = [event["seconds"] for event in events if "loss" in event]
+        assert spent == sorted(spent)
+        assert own.result is not None
+        assert own.result.metrics["seconds"] == pytest.approx(spent[-1] / 2, rel=0.5)
+        (own.folder / "metrics.json").unlink()
+    again = sweep(recipe, resume=True, quiet=True)  # both are over: nothing is trained anew
+    assert all(own.result and own.result.metrics["seconds"] > 0 for own in again)
+
+
 def test_a_sweep_resumes_each_run(recipe_for, tmp_path, monkeypatch):
     recipe = swept(recipe_for, tmp_path, {"train.seed": [0, 1]})
     step, calls = together.step, []

@@ -60,7 +60,9 @@ class AdapterState:
 
     `biases` holds whole biases by module path, `extras` whole parameters by module path and name,
     `parameters` what methods that are not low-rank add, by target and name, with their `options`.
-    `base` is what is known of the base model, `origin` what only the format it came from can say.
+    `tied` names those of `tensors` that are another one's parameter, such as a head that is the
+    table of embeddings. `base` is what is known of the base model, `origin` what only the format it
+    came from can say.
     """
 
     low_rank: dict[str, LowRankState]
@@ -72,6 +74,7 @@ class AdapterState:
     rslora: bool = False
     dropout: float = 0.0
     bias: str = "none"
+    tied: set[str] = field(default_factory=set)
     base: dict[str, Any] = field(default_factory=dict)
     origin: dict[str, Any] = field(default_factory=dict)
 
@@ -98,9 +101,9 @@ class AdapterState:
             )
 
     def own(self) -> list[Tensor]:
-        """The tensors that are trained: without the frozen factors that layers share."""
-        shared = {f"{path} {n}" for path, low in self.low_rank.items() if low.vectors for n in "AB"}
-        return [value for name, value in self.tensors().items() if name not in shared]
+        """The tensors that are trained, each once: without the frozen factors that layers share."""
+        frozen = {f"{path} {n}" for path, low in self.low_rank.items() if low.vectors for n in "AB"}
+        return [value for name, value in self.tensors().items() if name not in frozen | self.tied]
 
     def scale(self, low: LowRankState) -> float:
         """The factor before B A: alpha / rank, or alpha / sqrt(rank) for rsLoRA."""
@@ -129,6 +132,11 @@ def capture(model: nn.Module, name: str) -> AdapterState:
     shared: dict[int, torch.UntypedStorage] = {}
     for path, update in _updates(model, name):
         _capture(state, path, root.get_submodule(path), update, shared)
+    once: set[int] = set()
+    for label, parameter in trained_parameters(model, name):
+        if id(parameter) in once:
+            state.tied.add(label)
+        once.add(id(parameter))
     return state
 
 

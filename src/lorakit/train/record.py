@@ -29,12 +29,14 @@ class Record(TrainerCallback):
         self.stream: TextIO | None = None
         self.began = (0.0, 0)  # when training began, and after which step
         self.last = (0.0, 0)  # when the last step ended, and the tokens seen by then
+        self.before = 0.0  # seconds of training that earlier starts of the run took
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Go on after the checkpoint's step: what was written past it happens again."""
         keep = [event for event in read_events(self.path) if event["step"] <= state.global_step]
         self.path.write_text("".join(json.dumps(event) + "\n" for event in keep))
         self.stream = self.path.open("a", encoding="utf-8")
+        self.before = seconds_of(keep)
         self.began = (time.perf_counter(), state.global_step)
         self.last = (self.began[0], state.num_input_tokens_seen)
         terminal = sys.stderr.isatty()
@@ -62,6 +64,11 @@ class Record(TrainerCallback):
         """Close the bar and the file."""
         self.close()
 
+    @property
+    def seconds(self) -> float:
+        """How long the run has trained, in all of its starts."""
+        return self.before + time.perf_counter() - self.began[0]
+
     def close(self) -> None:
         """Close the bar and the file, also when training raised."""
         if self.bar is not None:
@@ -85,6 +92,7 @@ class Record(TrainerCallback):
             "lr": logs["learning_rate"],
             "grad_norm": logs.get("grad_norm"),
             "tokens_per_second": round(rate, 1),
+            "seconds": round(self.seconds, 2),
             "seconds_left": round(pace * (state.max_steps - state.global_step), 1),
         }
         if torch.cuda.is_available():
@@ -112,6 +120,11 @@ def read_events(path: Path) -> list[dict[str, Any]]:
             break
         events.append(event)
     return events
+
+
+def seconds_of(events: list[dict[str, Any]]) -> float:
+    """How long training had taken by the last of a run's events."""
+    return max((event.get("seconds", 0.0) for event in events), default=0.0)
 
 
 def log_to(run: Path, *, quiet: bool) -> logging.Handler:

@@ -6,7 +6,6 @@ import json
 import logging
 import shutil
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,7 +38,7 @@ from lorakit.train.lock import owned
 from lorakit.train.plot import plot_loss
 from lorakit.train.ranks import ranks_of, tell_pruned, write_plan
 from lorakit.train.recipe import ENDED, Recipe
-from lorakit.train.record import Record, log_to, read_events
+from lorakit.train.record import Record, log_to, read_events, seconds_of
 from lorakit.train.setup import Flow, Meet, RunTrainer, make_trainer
 from lorakit.train.source import Source
 from lorakit.train.start import chosen_method
@@ -138,11 +137,12 @@ def prepare(
 
 def conduct(
     ready: Prepared, *, quiet: bool = False, meet: Meet | None = None,
-    stop: threading.Event | None = None,
+    stop: threading.Event | None = None, beside: int = 1,
 ) -> Result:  # fmt: skip
     """Train a prepared run to its end. With `meet` it is one of several: see `train/sweep.py`.
 
-    It saves and ends with `Stopped` when `stop` is set, or by Ctrl-C in the main thread.
+    Of the time that `beside` runs take together the metrics have each one's share. It saves and
+    ends with `Stopped` when `stop` is set, or by Ctrl-C in the main thread.
     """
     recipe, folder, model = ready.recipe, ready.folder, ready.base.model
     folder.mkdir(parents=True, exist_ok=True)
@@ -161,7 +161,7 @@ def conduct(
             recipe, ready.task, model, ready.data, ready.padding, name=ready.name, meet=meet,
             stop=stop, quiet=quiet,
         )  # fmt: skip
-        seconds = _train(trainer, folder / CHECKPOINTS)
+        seconds = _train(trainer, folder / CHECKPOINTS) / beside
         about = {"data": ready.hashes, "labels": ready.task.labels(), "end": ready.end}
         return _finish(trainer, folder, recipe, about, seconds)
 
@@ -197,19 +197,18 @@ def _prepare(model: Any, *, checkpointing: bool) -> None:
 
 
 def _train(trainer: RunTrainer, checkpoints: Path) -> float:
-    """Train from the newest whole checkpoint, or from the start; return the seconds it took."""
+    """Train from the newest whole checkpoint, or from the start; the seconds of all its starts."""
     for partial in checkpoints.glob(".checkpoint-*") if checkpoints.is_dir() else ():
         shutil.rmtree(partial)  # the folder is ours, so whoever wrote this was killed
     newest, passed = checkpoint.newest(checkpoints)
     for line in passed:
         log.warning("%s", line)
-    began = time.perf_counter()
+    record = next(c for c in trainer.callback_handler.callbacks if isinstance(c, Record))
     if newest is not None:
         log.info("going on after step %d", checkpoint.step_of(newest))
         trainer.state = trainer.restore(newest)
         if trainer.is_over():
-            return 0.0
-    record = next(c for c in trainer.callback_handler.callbacks if isinstance(c, Record))
+            return seconds_of(read_events(record.path))
     flow = next(c for c in trainer.callback_handler.callbacks if isinstance(c, Flow))
     try:
         trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
@@ -221,7 +220,7 @@ def _train(trainer: RunTrainer, checkpoints: Path) -> float:
             f"Stopped after step {trainer.state.global_step}, which is saved. Pass --resume to go "
             "on from there."
         )
-    return time.perf_counter() - began
+    return record.seconds
 
 
 def _finish(

@@ -22,7 +22,7 @@ import torch
 from tqdm import tqdm
 
 from lorakit.core.activate import use
-from lorakit.core.errors import LorakitError, SaveError, Stopped
+from lorakit.core.errors import LorakitError, PlanError, SaveError, Stopped, UnsupportedError
 from lorakit.core.folder import write_whole
 from lorakit.core.inject import remove
 from lorakit.core.state import trained_parameters
@@ -43,6 +43,7 @@ from lorakit.train.together import Part
 # Fields by which runs may differ and yet share a base and its passes, besides all of `lora`.
 _OWN_DATA = ("train_rows", "eval_rows", "eval_share", "max_length")
 _BASE = ("precision", "quantise", "device", "checkpointing")
+IMPOSSIBLE = (PlanError, UnsupportedError)  # a run's own places and sizes; other faults are of all
 log = logging.getLogger("lorakit")
 
 
@@ -108,9 +109,13 @@ def _group(
     given = {"resume": resume, "force": force, "source": source}
     why = next(filter(None, map(_not_together, recipes)), None)
     if why is None and len(recipes) > 1:
-        named = [(recipe, f"{NAME} {number}") for number, recipe in enumerate(recipes)]
-        ready = [prepare(recipe, name=name, **given) for recipe, name in named]
-        why = _not_beside(ready)
+        ready: list[Prepared] = []
+        try:
+            for number, recipe in enumerate(recipes):
+                ready.append(prepare(recipe, name=f"{NAME} {number}", **given))
+            why = _not_beside(ready)
+        except IMPOSSIBLE as error:
+            why = f"one of them cannot be: {error}"
         if why is None:
             return _side_by_side(ready, quiet=quiet)
         for own in ready:
@@ -119,7 +124,12 @@ def _group(
         log.info("%d runs one after the other over one base: %s", len(recipes), why)
     ended: list[Result | Exception] = []
     for recipe in recipes:
-        ready_one = prepare(recipe, **given)
+        try:
+            ready_one = prepare(recipe, **given)
+        except IMPOSSIBLE as error:
+            log.warning("%s: %s", Path(recipe.output).name, error)
+            ended.append(error)
+            continue
         try:
             ended.append(conduct(ready_one, quiet=quiet))
         except Stopped:
@@ -149,7 +159,7 @@ def _side_by_side(ready: list[Prepared], *, quiet: bool) -> list[Result | Except
     def job(own: Prepared, ask: Ask) -> Result:
         try:
             with use(model, own.name):
-                return conduct(own, quiet=True, meet=ask, stop=stop)
+                return conduct(own, quiet=True, meet=ask, stop=stop, beside=len(ready))
         finally:  # a run that failed is not to be in the norm of the others' gradients
             for _, parameter in trained_parameters(model, own.name):
                 parameter.grad = None
