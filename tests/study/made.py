@@ -28,3 +28,15 @@ def setting_of(name: str, out: Path = Path(), recipe: Recipe | None = None, **op
 def rows_of(table) -> dict[Any, list[Any]]:
     """The rows of a table by their first value."""
     return {row[0]: list(row[1:]) for row in table.rows}
+
+
+def write_glue(folder: Path, *, sst2: str = "good film", cola: str = "good film") -> Path:
+    """A folder with rows of two tasks in their own formats, all of one text each."""
+    for split in ("train", "dev"):
+        for name, text in (("SST-2", sst2), ("CoLA", cola)):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            form = f"{text}\t{{}}\n" if name == "SST-2" else f"x\t{{}}\t\t{text}\n"
+            head = "sentence\tlabel\n" if name == "SST-2" else ""
+            rows = "".join(form.format(n % 2) for n in range(8))
+            (folder / name / f"{split}.tsv").write_text(head + rows)
+    return folder

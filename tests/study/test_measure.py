@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from made import write_glue
 
 from lorakit.core.errors import RecipeError
 from lorakit.study.measure import OWN, once, peaks, score_name, task_recipe
@@ -42,12 +43,7 @@ def test_memory_is_forecast_on_the_longest_rows(recipe, tmp_path):
     ways = {name: ROSTER[name].overrides for name in ("full", "lora", "probe")}
     found = peaks(recipe, [OWN], ways)
     assert found["full"] > found["probe"] > 0
-    folder = tmp_path / "glue"
-    for name, text in (("SST-2", "good film"), ("CoLA", "good film " * 12)):
-        (folder / name).mkdir(parents=True)
-        told = [f"{text}\t{n}\n" if name == "SST-2" else f"x\t{n}\t\t{text}\n" for n in (0, 1)]
-        head = "sentence\tlabel\n" if name == "SST-2" else ""
-        (folder / name / "train.tsv").write_text(head + "".join(told * 4))
+    folder = write_glue(tmp_path / "glue", cola="good film " * 12)
     data = recipe.data.model_copy(update={"train": str(folder), "eval": None})
     glue = recipe.model_copy(update={"data": data})
     short, long = (peaks(glue, [name], ways) for name in ("glue/sst2", "glue/cola"))

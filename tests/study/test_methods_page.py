@@ -156,3 +156,34 @@ def test_fifteen_methods_have_names_that_do_not_cover_each_other():
         for own in made(scores)
     ]  # fmt: skip
     assert_apart(methods_page.show(records, "lora", {}).pictures[0].figure)
+
+
+def test_ties_are_told_as_ties():
+    equal = {"full": [0.5] * 2, "bitfit": [0.5] * 2, "lora": [0.5] * 2}
+    assert methods_page.show(made(equal), "lora", {}).findings[0] == (
+        "On glue/sst2 all 3 are equal (50.0)."
+    )
+    two = methods_page.show(made({**equal, "bitfit": [0.4] * 2}), "lora", {}).findings[0]
+    assert two == "On glue/sst2 full and lora are best (50.0); lora has 1,000 parameters."
+    last = methods_page.show(made({**equal, "ia3": [0.9] * 2}), "lora", {}).findings[0]
+    assert "ia3 is best (90.0); lora is at place 2 of 4 (50.0)" in last
+
+
+def test_scores_that_differ_in_kind_are_not_tested_together():
+    records = made() + made({"lora": [0.4] * 3, "full": [0.3] * 3}, "own data", "eval_loss")
+    assert "compared" not in tables(methods_page.show(records, "lora", {}))
+
+
+def test_missing_seeds_are_named():
+    records = made()
+    shown = methods_page.show(records[:-1], "lora", {})  # a seed of bitfit has failed
+    assert "bitfit on sst2 (2)" in " ".join(tables(shown)["methods"].notes)
+
+
+def test_a_figure_that_one_machine_lacks_is_left_out_of_the_table():
+    texts = {"bleu": 50.0, "nist": 6.0, "cider": 1.5, "ter": 40.0, "eval_loss": 1.0}
+    whole = made({"lora": [50.0]}, "e2e", "bleu", meteor=40.0, **texts)
+    records = whole + made({"full": [51.0]}, "e2e", "bleu", **texts)
+    table = tables(methods_page.show(records, "lora", {}))["texts-0"]
+    assert "meteor" not in {column.name for column in table.columns}
+    assert {column.name: column.best for column in table.columns}["ter"] == "low"

@@ -150,6 +150,29 @@ def test_mistakes_are_told_before_anything_is_written(name, options, words, shor
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(("name", "data", "words"), [
+    ("rank", {"eval": None}, "Nothing to evaluate on"),
+    ("methods", {"eval": None}, "Nothing to evaluate on"),
+    ("methods", {"eval": None, "eval_share": 0.2}, "rows of their own"),
+])  # fmt: skip
+def test_runs_without_a_fair_score_are_refused(name, data, words, short, tmp_path):
+    own = short.model_copy(update={"data": short.data.model_copy(update=data)})
+    with pytest.raises(RecipeError, match=words):
+        run_study(STUDIES[name], setting_of(name, tmp_path / "out", own, **CASES[name][0]))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_cell_whose_record_is_gone_is_trained_again(short, tmp_path):
+    setting = setting_of("rank", tmp_path / "out", short, ranks=[1], seeds=[0, 1])
+    first = run_study(STUDIES["rank"], setting)
+    ledger = tmp_path / "out" / CELLS
+    ledger.write_text("".join(ledger.read_text().splitlines(keepends=True)[:1]))
+    again = run_study(STUDIES["rank"], setting)
+    assert again.failed == []
+    scores = [[own.figures["score"] for own in done.records] for done in (first, again)]
+    assert scores[0] == pytest.approx(scores[1], rel=1e-3)
+
+
 @pytest.mark.parametrize("quick", [True, False])
 @pytest.mark.parametrize("name", CASES)
 def test_its_own_options_fit_the_base_that_comes_along(name, quick, tmp_path):

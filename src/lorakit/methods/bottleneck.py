@@ -4,6 +4,10 @@
 and trains the norms (Houlsby et al. 2019, figure 2); `Pfeiffer` has the second alone, with ReLU
 (Pfeiffer et al. 2021, section 3.1). They are no change of a weight, so that they cannot be merged
 and cost time at each call (Hu et al. 2021, table 1).
+
+Two things are otherwise than in the papers' own code: up matrices start at zero instead of near it,
+so that a fresh adapter changes no bit, and Pfeiffer's, too, stands before the residual sum, where
+the original reads the sum behind its norm.
 """
 
 from __future__ import annotations

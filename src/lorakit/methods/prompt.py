@@ -108,7 +108,10 @@ class PromptTuning(Baseline):
     size: ClassVar[str] = "tokens"
 
     def make(self, root: nn.Module, sizes: Mapping[str, int]) -> Updates:
-        """Vectors that start as those of tokens drawn from the vocabulary (section 3.2)."""
+        """Vectors that start as those of tokens drawn from the vocabulary (section 3.2).
+
+        From all of it: which tokens are common, as the paper's are, a tokenizer does not tell.
+        """
         found: Updates = {}
         for path, tokens in sizes.items():
             trunk = module_at(root, path)

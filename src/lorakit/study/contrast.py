@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from lorakit.study.kinds import Record
 from lorakit.study.ledger import key_of
-from lorakit.study.statistics import Interval, Paired, holm, interval, paired
+from lorakit.study.statistics import ENOUGH, Interval, Paired, holm, interval, paired
 
 SEED = "seed"
 SHARES = (
@@ -82,7 +82,8 @@ def seeds_of(cells: Mapping[Any, Sequence[Record]]) -> str:
     if counts == [1]:
         return "a single seed, so that there are no intervals"
     many = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    return f"means over {many} seeds with 95 % intervals (Student's t)"
+    how = "Student's t" if counts[-1] < ENOUGH else "a bootstrap"
+    return f"means over {many} seeds with 95 % intervals ({how})"
 
 
 def compared(

@@ -58,7 +58,8 @@ class Forgetting(Runs):
 
     def settings(self, setting: Setting) -> list[dict[str, Any]]:
         """Every way at every strength."""
-        task = make_task(recipe_of(setting).task, recipe_of(setting).data)
+        recipe = recipe_of(setting)
+        task = make_task(recipe.task, recipe.data)
         if task.kind != "causal":
             raise RecipeError(
                 "This study is of causal language models: their text is what is lost."
@@ -87,7 +88,8 @@ class Forgetting(Runs):
         }  # fmt: skip
         own = train_cells(recipe, [chosen], folder, quiet=setting.quiet)[0]
         if isinstance(own, LorakitError):
-            raise own
+            yield from [own] * len(cells)
+            return
         asked = _Asked(recipe, setting)
         for cell in cells:
             yield asked.at(own, cell.settings["strength"])
@@ -130,8 +132,6 @@ class _Asked:
         self.tokenizer = load_tokenizer(recipe.model, recipe.data.end)
         self.task, self.batch = rows.task, recipe.train.eval_batch_size or 32
         self.rows = source.encoded(recipe, rows, self.tokenizer)[1]
-        if not self.rows:
-            raise RecipeError("Nothing to evaluate on: set data.eval or data.eval_share.")
         self.model = load_base(recipe.model, rows.task.kind, precision=recipe.train.precision).model
         self.model.eval()
         self.texts = own_texts(

@@ -17,11 +17,18 @@ from lorakit.core.folder import write_whole
 from lorakit.formats.manifest import versions
 from lorakit.models.load import load_config
 from lorakit.study.kinds import Setting, Study
+from lorakit.study.measure import OWN, task_recipe
+from lorakit.tasks.benchmarks import benchmark_named
 from lorakit.train.identity import hash_data
+from lorakit.train.recipe import Recipe
 
 FILE = "study.json"
+BENCHMARKS = "benchmarks"  # the option of studies that has some, and their place in the file
 _OURS = (".lock", f".{FILE}.partial-", "rows")  # what may be there before the file is
-_WEIGHTS = ("*.safetensors", "*.bin", "config.json")
+_BASE = (
+    "*.safetensors", "*.bin", "config.json", "tokenizer*.json", "vocab.*", "merges.txt", "*.model",
+    "chat_template.*",
+)  # fmt: skip
 
 
 def claim(study: Study, setting: Setting) -> dict[str, Any]:
@@ -36,12 +43,19 @@ def claim(study: Study, setting: Setting) -> dict[str, Any]:
     begun = read_study(setting.out)
     if begun is None:
         begun = {"identity": mine, "runs": []}
-    changed = differences(begun["identity"], mine)
+    # Benchmarks may be added; those that were there before have to be the files that they were.
+    known = begun["identity"].get(BENCHMARKS, {})
+    fresh = {**known, **mine.get(BENCHMARKS, {})}
+    changed = differences(
+        {**begun["identity"], BENCHMARKS: known},
+        {**mine, BENCHMARKS: {name: fresh[name] for name in known}},
+    )
     if changed:
         raise ResumeError(
             f"{setting.out} holds another study: {shortlist(changed, 3)}. Go on with what it was "
             "begun with, or choose another --out."
         )
+    begun["identity"][BENCHMARKS] = fresh
     begun["runs"].append({"date": f"{datetime.datetime.now():%Y-%m-%d %H:%M}", **_machine()})
     write_whole(file, (json.dumps(begun, indent=2) + "\n").encode())
     return begun
@@ -75,7 +89,20 @@ def identity(study: Study, setting: Setting) -> dict[str, Any]:
             if hashes.get(split):  # a file or a folder: known by its content
                 recipe["data"].pop(split)
         found["recipe"] = recipe
+        names = [name for name in setting.options.get(BENCHMARKS, ()) if name != OWN]
+        found[BENCHMARKS] = {name: _files(task_recipe(setting.recipe, name)) for name in names}
     return json.loads(json.dumps(found))
+
+
+def _files(recipe: Recipe) -> dict[str, dict[str, str]]:
+    """The sha256 of all files of a benchmark that runs may read, by split and name."""
+    assert recipe.data.benchmark is not None
+    known = benchmark_named(recipe.data.benchmark)
+    found = hash_data(recipe)
+    if known.has(recipe.data.train, "test"):
+        files = known.find(recipe.data.train, "test")
+        found["test"] = {file.name: _digest(file) for file in files}
+    return found
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:
@@ -92,10 +119,10 @@ def differences(old: Any, new: Any, path: str = "") -> list[str]:
 
 
 def model_digest(name: str) -> dict[str, str]:
-    """The sha256 of a folder's weights and config by file; the hub's id and commit otherwise."""
+    """The sha256 of a base's files by name: weights, config, tokenizer; a hub's id and commit."""
     folder = Path(name).expanduser()
     if folder.is_dir():
-        files = sorted({file for kind in _WEIGHTS for file in folder.glob(kind)})
+        files = sorted({file for kind in _BASE for file in folder.glob(kind)})
         return {file.name: _digest(file) for file in files}
     return {"id": name, "commit": str(getattr(load_config(name), "_commit_hash", None))}
 

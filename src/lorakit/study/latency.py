@@ -217,9 +217,8 @@ def _sentences(records: Sequence[Record]) -> list[str]:
     found: dict[str, list[str]] = {}
     for own in records:
         ratio = _ratio(own)
-        found.setdefault(_shape(own), []).append(
-            f"{own.settings['way']} {ratio.mean:.3f} ({ratio.low:.3f} to {ratio.high:.3f})"
-        )
+        ends = "" if ratio.low is None else f" ({ratio.low:.3f} to {ratio.high:.3f})"
+        found.setdefault(_shape(own), []).append(f"{own.settings['way']} {ratio.mean:.3f}{ends}")
     return [
         f"At {shape}, times the base's latency: {', '.join(ways)}." for shape, ways in found.items()
     ]

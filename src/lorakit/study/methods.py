@@ -22,9 +22,10 @@ from lorakit.study.measure import (
     worth,
 )
 from lorakit.study.roster import ROSTER, entry_named
-from lorakit.study.runs import recipe_of, structure_of
+from lorakit.study.runs import check_evaluated, recipe_of, structure_of
 from lorakit.study.train import train_cells
 from lorakit.study.tune import LR, Budget, tune
+from lorakit.train.recipe import Recipe
 
 TUNING_SEED = 1000  # none of those that are measured
 
@@ -66,7 +67,7 @@ class Methods:
                 "methods. Name one that is compared."
             )
         for task in setting.option("benchmarks"):
-            task_recipe(recipe, task)
+            _check_task(task_recipe(recipe, task))
         out = _left_out(setting)
         if setting.option("reference") in out:
             raise RecipeError(
@@ -122,6 +123,17 @@ class Methods:
         shown = methods_page.show(records, setting.option("reference"), held)
         out = [f"{name} is left out: {why}" for name, why in _left_out(setting).items()]
         return replace(shown, findings=[*shown.findings, *out])
+
+
+def _check_task(recipe: Recipe) -> None:
+    """Raise `RecipeError` for data by which no rate could be sought, or no run scored, fairly."""
+    check_evaluated(recipe)
+    if recipe.data.eval_share:
+        raise RecipeError(
+            "Learning rates are sought on rows held out of the training rows, and rows of "
+            "data.eval_share, which are others for each seed, would be among them. Name evaluation "
+            "rows of their own with data.eval."
+        )
 
 
 def _left_out(setting: Setting) -> dict[str, str]:

@@ -29,7 +29,14 @@ from lorakit.study.statistics import Interval, interval
 from lorakit.study.table import Column, Table
 
 # Other figures of texts, shown beside the first, by their names and digits.
-_TEXT = {"nist": 2, "rouge_l_coco": 1, "cider": 2, "meteor": 1, "slot_accuracy": 3}
+_TEXT = {"nist": 2, "rouge_l_coco": 1, "cider": 2, "meteor": 1, "ter": 1, "slot_accuracy": 3}
+# What must be known of a method's own figures.
+_NOTES = {
+    "adalora": "The parameters of adalora are those that it ends with; it begins with half as many "
+    "more.",
+    "full": "Full and top are held as copies beside the base, so that several can share it: "
+    "trained in place they would take so much less.",
+}
 Key = tuple[str, str]  # task, method
 
 
@@ -45,7 +52,7 @@ def show(records: Sequence[Record], reference: str, peaks: Mapping[str, int]) ->
     alike = len({better(own) for own in cells.values()}) == 1  # else no average has a meaning
     means = {m: own for m in methods if alike and (own := _average(cells, tasks, m))}
     tables = [_scores(cells, tasks, methods, means), *_texts(cells, tasks, methods)]
-    tests = _tests(cells, tasks, methods, reference)
+    tests = _tests(cells, tasks, methods, reference) if alike else {}
     if tests:
         tables.append(_compared(tests, reference))
     tables.append(_takes(cells, tasks, methods, peaks))
@@ -105,6 +112,11 @@ def _scores(
     ]
     if averaged and len(means) < len(methods):
         notes.append("An average is left out where no seed has a score on every task.")
+    fewer = _fewer(cells)
+    if fewer:
+        notes.append(f"Of fewer seeds than others, as runs failed: {', '.join(fewer)}.")
+    if "adalora" in methods:
+        notes.append(_NOTES["adalora"])
     return Table("methods", "Methods, by task", columns, rows, notes)
 
 
@@ -114,14 +126,18 @@ def _texts(
     """A table of all figures of texts, for each task that has some."""
     found = []
     for task in tasks:
-        some = next(own for (t, _), own in cells.items() if t == task)[0].figures
-        names = [name for name in _TEXT if name in some]
+        own = [record for (t, _), records in cells.items() if t == task for record in records]
+        # A figure that some of the machines could not make is left out.
+        names = [name for name in _TEXT if all(name in record.figures for record in own)]
         if not names:
             continue
-        head = some["metric"]
+        head = own[0].figures["metric"]
         columns = [
-            Column("method"), Column(head, digits=1, best="high"),
-            *(Column(name.replace("_", " "), digits=_TEXT[name], best="high") for name in names),
+            Column("method"), Column(named(head)[0], digits=1, best="high"),
+            *(
+                Column(named(n)[0], digits=_TEXT[n], best="low" if n == "ter" else "high")
+                for n in names
+            ),
             Column("evaluation loss", "nats per token", digits=3, best="low"),
         ]  # fmt: skip
         rows = [
@@ -161,7 +177,8 @@ def _compared(tests: dict[str, Tested], reference: str) -> Table:
     notes = [
         "Differences in the scores' own units over pairs of the same task and seed: above 0 is "
         "better, whether more or less of the score is. P by flips of their signs, corrected for "
-        "the number of methods (Holm); effect: the mean difference over its standard deviation.",
+        "the number of methods (Holm); effect: the mean difference over its standard deviation. "
+        "They speak of these tasks: on others a difference may be another one.",
         *filter(None, [weak(tests)]),
     ]
     return Table("compared", f"Each method against {reference}", columns, rows, notes)
@@ -192,6 +209,7 @@ def _takes(
     ]
     if peaks:
         notes.append("Peak: the forecast of the most that a run holds, on the longest rows.")
+        notes += [_NOTES["full"]] if {"full", "top"} & {*methods} else []
     return Table("takes", "Learning rates that were found, time and memory", columns, rows, notes)
 
 
@@ -208,21 +226,31 @@ def _places(
     cells: dict[Key, list[Record]], tasks: Sequence[str], means: dict[str, Interval],
     reference: str,
 ) -> list[str]:  # fmt: skip
-    """Which method is best, and at which place the reference is."""
+    """Which methods are best as far as is shown, and at which place the reference is."""
     if reference not in means or len(means) < 2:
         return []
     some = cells[tasks[0], reference]
-    order = sorted(means, key=lambda name: means[name].mean, reverse=better(some))
-    place, of = order.index(reference) + 1, len(order)
+    told = {name: figure(own.mean, some) for name, own in means.items()}
+    order = sorted(means, key=lambda name: float(told[name]), reverse=better(some))
+    best = [name for name in order if told[name] == told[order[0]]]
+    equal = [name for name in order if told[name] == told[reference]]
+    place = f"at place {order.index(equal[0]) + 1} of {len(order)}"
     size = f"{mean_of(some, 'parameters'):,.0f} parameters"
     over = f"On average over {len(tasks)} tasks" if len(tasks) > 1 else f"On {tasks[0]}"
-    first, own = (figure(means[name].mean, some) for name in (order[0], reference))
-    if place == 1:
-        return [f"{over} {reference} is best of {of} ({own}), with {size}."]
-    return [
-        f"{over} {order[0]} is best ({first}); {reference} is at place {place} of {of} ({own}), "
-        f"with {size}."
-    ]
+    if len(best) == len(order):
+        return [f"{over} all {len(order)} are equal ({told[reference]})."]
+    if best == [reference]:
+        return [f"{over} {reference} is best of {len(order)} ({told[reference]}), with {size}."]
+    are = f"{' and '.join(best)} {'are' if len(best) > 1 else 'is'} best ({told[order[0]]})"
+    if reference in best:
+        return [f"{over} {are}; {reference} has {size}."]
+    return [f"{over} {are}; {reference} is {place} ({told[reference]}), with {size}."]
+
+
+def _fewer(cells: dict[Key, list[Record]]) -> list[str]:
+    """The methods of which some seeds of a task are missing, with how many there are."""
+    most = max(len(own) for own in cells.values())
+    return [f"{m} on {_short(t)} ({len(own)})" for (t, m), own in cells.items() if len(own) < most]
 
 
 def _told(tests: dict[str, Tested], reference: str) -> list[str]:

@@ -57,10 +57,11 @@ class Regret(Runs):
         rates = sorted({rate for _, rate in cells})
         unit, sign = metric(records), 1 if better(records) else -1
         scores = {key: scored(own) for key, own in cells.items()}
+        # First those at which most seeds came to an end: the mean of survivors says little.
         best = {
             way: max(
                 (rate for own, rate in cells if own == way),
-                key=lambda rate: sign * scores[way, rate].mean,
+                key=lambda rate: (len(cells[way, rate]), sign * scores[way, rate].mean),
             )
             for way in ways
         }  # fmt: skip
@@ -82,7 +83,8 @@ class Regret(Runs):
         notes = [
             f"{told[0].upper()}{told[1:]}. edge: the best rate is the lowest or highest tried, and "
             "a better one may lie beyond. LoRA's alpha is the recipe's at every rank. The best "
-            "rate was chosen by the very rows that the score is of.",
+            "rate was chosen by the very rows that the score is of, among those at which no seed "
+            "failed, where there are some.",
         ]
         table = Table("regret", "The best learning rate of each way", columns, rows, notes)
         series = [Series.of(way, [scores.get((way, rate)) for rate in rates]) for way in ways]

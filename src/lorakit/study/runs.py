@@ -16,7 +16,7 @@ from lorakit.study.ledger import key_of
 from lorakit.study.measure import drop_adapter, once, score_name, worth
 from lorakit.study.train import KEPT, Trained, train_cells
 from lorakit.tasks import make_task
-from lorakit.tasks.data import read_data
+from lorakit.tasks.data import eval_place, read_data
 from lorakit.train.recipe import Recipe
 
 
@@ -39,7 +39,7 @@ class Runs:
 
     def cells(self, setting: Setting) -> list[Cell]:
         """Every seed of every setting."""
-        recipe_of(setting)
+        check_evaluated(recipe_of(setting))
         return [
             Cell({**own, SEED: seed})
             for own in self.settings(setting)
@@ -87,6 +87,12 @@ def recipe_of(setting: Setting) -> Recipe:
     if setting.recipe.train.steps is None:
         raise RecipeError("Runs are compared at equal steps: set train.steps in the recipe.")
     return setting.recipe
+
+
+def check_evaluated(recipe: Recipe) -> None:
+    """Raise `RecipeError` for a recipe whose runs would have no score."""
+    if not recipe.data.eval_share and eval_place(recipe.data) is None:
+        raise RecipeError("Nothing to evaluate on: set data.eval or data.eval_share.")
 
 
 def structure_of(recipe: Recipe) -> nn.Module:

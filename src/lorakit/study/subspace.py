@@ -27,7 +27,9 @@ from lorakit.layers.form import Form
 from lorakit.models.load import load_base
 from lorakit.study import subspace_page
 from lorakit.study.kinds import Cell, Figures, Record, Setting, Shown
+from lorakit.study.measure import once
 from lorakit.study.options import one_of
+from lorakit.study.runs import recipe_of
 from lorakit.study.train import ADAPTER, folder_name, train_cells
 from lorakit.tasks import make_task
 
@@ -63,11 +65,11 @@ class Subspace:
     def cells(self, setting: Setting) -> list[Cell]:
         """The adapters where they are to be trained, each by itself, pairs, and random controls."""
         one_of(setting, "of", OF)
+        if not setting.adapters and setting.recipe is None:
+            raise RecipeError("Nothing to look at: name adapters with --adapter, or a recipe.")
         names = list(_places(setting, Path()))
         if setting.adapters and len(set(names)) < len(setting.adapters):
             raise RecipeError("Two adapters are the same folder. Name each of them once.")
-        if not setting.adapters and setting.recipe is None:
-            raise RecipeError("Nothing to look at: name adapters with --adapter, or a recipe.")
         trained = [] if setting.adapters else [Cell({"train": name}) for name in names]
         pairs = list(itertools.combinations(names, 2))
         return [
@@ -86,10 +88,9 @@ class Subspace:
     ) -> Iterator[Figures | LorakitError]:
         """Metrics of training; similarities of a pair; spectrum and amplification of one."""
         if self.group(cells[0]):
-            assert setting.recipe is not None
             overrides = _overrides(setting)
             wanted = [overrides[cell.settings["train"]] for cell in cells]
-            for own in train_cells(setting.recipe, wanted, folder, quiet=setting.quiet):
+            for own in train_cells(recipe_of(setting), wanted, folder, quiet=setting.quiet):
                 yield own if isinstance(own, LorakitError) else own.metrics
             return
         looked = _Adapters(setting, folder)
@@ -106,7 +107,8 @@ def _overrides(setting: Setting) -> dict[str, dict[str, Any]]:
     targets = setting.option("targets")
     return {
         f"r {rank}, seed {seed}": {
-            "lora.rank": rank, "lora.targets": targets, "train.seed": seed,
+            **once(recipe_of(setting)), "lora.rank": rank, "lora.targets": targets,
+            "train.seed": seed,
         }
         for rank in setting.option("ranks")
         for seed in setting.option("seeds")

@@ -51,6 +51,8 @@ def train_cells(
     for one alone is in its place. Raises `RecipeError` for overrides that no recipe can have.
     """
     recipes = [overridden(recipe, own, folder) for own in overrides]
+    for own in recipes if ADAPTER in keep else ():
+        _forget_emptied(own)
     if len({own.output for own in recipes}) < len(recipes):
         raise RecipeError("Two runs of a study have the same settings. Name each of them once.")
     waiting = [own for own in recipes if finished(own) is None]
@@ -98,9 +100,23 @@ def finished(recipe: Recipe) -> dict[str, Any] | None:
         told = yaml.safe_load((place / RECIPE).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    if {**told, "output": recipe.output} != yaml.safe_load(recipe.dump()):
+    if placeless(told) != placeless(yaml.safe_load(recipe.dump())):
         raise ResumeError(f"{place} holds a run of another recipe. Choose another folder.")
     return metrics
+
+
+def placeless(told: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe without the places of base, rows and run, whose contents the study compares."""
+    data = {k: v for k, v in told["data"].items() if k not in ("train", "eval")}
+    rest = {k: v for k, v in told.items() if k not in ("model", "output", "sweep")}
+    return {**rest, "data": data}
+
+
+def _forget_emptied(recipe: Recipe) -> None:
+    """Forget a run that is done and has no adapter any more: it was measured, and is asked anew."""
+    place = Path(recipe.output)
+    if finished(recipe) is not None and not (place / ADAPTER).exists():
+        shutil.rmtree(place)
 
 
 def _train(recipes: Sequence[Recipe], *, quiet: bool) -> list[Any]:

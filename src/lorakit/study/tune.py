@@ -29,7 +29,7 @@ from lorakit.core.errors import (
 )
 from lorakit.study.identity import differences, model_digest
 from lorakit.study.ledger import Ledger, key_of
-from lorakit.study.train import Trained, train_cells
+from lorakit.study.train import Trained, placeless, train_cells
 from lorakit.tasks import make_task
 from lorakit.train.identity import hash_data
 from lorakit.train.recipe import Recipe
@@ -209,7 +209,7 @@ class _Search:
     def _known(self) -> dict[str, dict[str, Any]]:
         """What the folder holds of this search, which its first line tells."""
         told = {
-            "recipe": self.recipe.model_dump(exclude={"output", "sweep"}), "seed": self.seed,
+            "recipe": placeless(self.recipe.model_dump()), "seed": self.seed,
             "overrides": dict(self.overrides), "model": model_digest(self.recipe.model),
             "data": hash_data(self.recipe),
         }  # fmt: skip
@@ -220,7 +220,8 @@ class _Search:
         if not entries:
             self.ledger.add(told)
             return {}
-        changed = differences(entries[0], told)
+        begun = entries[0] | {"recipe": placeless(entries[0]["recipe"])}
+        changed = differences(begun, told)
         if changed:
             raise ResumeError(
                 f"{self.folder} holds another search: {changed[0]}. Choose another folder."

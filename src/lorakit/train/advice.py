@@ -33,7 +33,7 @@ def advise(
     model: nn.Module, chosen: Mapping[str, int], *, parameters: int, tokens: int | None,
     steps: int | None, rows: int,
 ) -> list[Advice]:  # fmt: skip
-    """Advice for low ranks, by a plan with so many trained parameters.
+    """Advice for low ranks, by a plan with so many parameters, those of a new head left out.
 
     `tokens` are those with a label in the training rows, `steps` those of the run, None where they
     are not known; `rows` of a batch with all that is added up.

@@ -160,7 +160,8 @@ def outlook(question: Question, asked: Asked) -> Outlook:
     if recipe.method not in LOW_RANK:  # what is known is known of low ranks
         return made
     made.advice = advise(
-        question.structure(), found.plan, parameters=found.cost.parameters,
+        question.structure(), found.plan,
+        parameters=found.cost.parameters - sum(found.cost.extras.values()),
         tokens=_tokens(asked, seen), steps=steps_of(recipe, rows or 1) if known else None,
         rows=recipe.train.batch_size * recipe.train.accumulate,
     )  # fmt: skip
