@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,10 +14,11 @@ from transformers import AutoModelForSeq2SeqLM, set_seed
 from families import CONFIGS
 from lorakit.core.errors import RecipeError
 from lorakit.demo import base_folder
-from lorakit.eval.generate import Decoding, ask, generate, in_template, write
+from lorakit.eval import generate as module
+from lorakit.eval.generate import Decoding, ask, before_end, generate, in_template, write
 from lorakit.eval.session import Session, open_session
 from lorakit.models.load import load_tokenizer
-from lorakit.tasks.chat import set_template, turn_end
+from lorakit.tasks.chat import turn_end, with_template
 from lorakit.train.recipe import make_recipe
 from lorakit.train.run import run
 
@@ -132,10 +135,11 @@ def test_the_template_of_a_benchmark_is_known():
 
 def test_a_turn_ends_as_its_template_says():
     tokenizer = load_tokenizer(str(base_folder()))
-    set_template(tokenizer, "chatml")
-    assert turn_end(tokenizer) == "<|im_end|>"
-    set_template(tokenizer, "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}")
-    assert turn_end(tokenizer) == ""
+    own = tokenizer.chat_template
+    assert turn_end(with_template(tokenizer, "chatml")) == "<|im_end|>"
+    plain = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+    assert turn_end(with_template(tokenizer, plain)) == ""
+    assert tokenizer.chat_template == own  # another adapter's may be another
 
 
 def test_templates_take_one_field():
@@ -178,3 +182,46 @@ def test_a_run_on_a_base_without_an_end_learns_to_end(untrained_end, tmp_path):
     session = open_session([str(result.adapter)], device="cpu")
     answers = ask(session, ["7: "], raw=True, max_new_tokens=30)[0]["answers"]
     assert list(answers.values()) == ["so it is"]
+
+
+def test_a_chat_begins_as_in_training(monkeypatch):
+    """A template writes all that a conversation begins with: no token is put before it."""
+    tokenizer = load_tokenizer(str(base_folder()))
+    tokenizer.add_bos_token = True
+    talk = with_template(
+        tokenizer, "{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}"
+    )
+    recipe = {"task": "chat", "data": {"chat_template": talk.chat_template}}
+    session = SimpleNamespace(
+        model="model", tokenizer=tokenizer, runs={"a": {"recipe": recipe}}, voices={"a": "a"}
+    )
+    seen = []
+
+    def note(model, own, texts, **how):
+        seen.append((texts[0], how["whole"], own.chat_template == talk.chat_template))
+        return ["answer"]
+
+    monkeypatch.setattr(module, "generate", note)
+    ask(session, ["why?"])
+    assert seen == [(f"{tokenizer.bos_token}why?", True, True)]
+    assert tokenizer.chat_template != talk.chat_template
+
+
+def test_a_bases_own_way_of_writing_does_not_count(session):
+    prompts = ["name[Mira], place["]
+    plain = written(session, prompts, Decoding(24))
+    own = copy.deepcopy(session.model.generation_config)
+    session.model.generation_config.repetition_penalty = 3.0
+    session.model.generation_config.min_length = 200
+    try:
+        assert written(session, prompts, Decoding(24)) == plain
+    finally:
+        session.model.generation_config = own
+
+
+def test_an_end_that_is_no_special_token_is_no_part_of_the_answer():
+    ids = torch.tensor([5, 7, 9, 7])
+    assert before_end(ids, 7).tolist() == [5]
+    assert before_end(ids, 5, begin=1).tolist() == [5, 7, 9, 7]
+    assert before_end(ids, 7, begin=2).tolist() == [5, 7, 9]
+    assert before_end(ids, None).tolist() == ids.tolist()

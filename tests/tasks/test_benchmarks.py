@@ -340,6 +340,26 @@ def test_webnlg_groups_references_and_knows_seen_categories(tmp_path):
     assert len(own.read(str(tmp_path), "train")) == 2
 
 
+def test_webnlgs_third_release_has_files_of_one_name_and_another_task(tmp_path):
+    one = ENTRY.replace("Aarhus", "Paris")
+    other = (
+        f"<benchmark><entries>{one.format(category='City', texts=ENGLISH)}</entries></benchmark>"
+    )
+    lay_out(
+        tmp_path,
+        {
+            "dev/1triples/City.xml": webnlg(("City", ENGLISH)), "dev/2triples/City.xml": other,
+            "test/rdf-to-text-generation-test-data-with-refs-en.xml": webnlg(("City", ENGLISH)),
+            "test/semantic-parsing-test-data-with-refs-en.xml": other,
+        },
+    )  # fmt: skip
+    own = benchmark_named("webnlg")
+    assert len({row.fields[str(own.group)] for row in own.read(str(tmp_path), "dev")}) == 2
+    assert [row.fields["triples"][:6] for row in own.read(str(tmp_path), "test")] == ["Aarhus"]
+    first = hash_files(own.find(str(tmp_path), "dev"))
+    assert set(first) == {"1triples/City.xml", "2triples/City.xml"}
+
+
 def test_webnlg_without_texts_or_without_xml_is_refused(tmp_path):
     lay_out(tmp_path, {"test/data.xml": webnlg(("City", "")), "dev/bad.xml": "<benchmark>"})
     with pytest.raises(DataError, match=r"entry 1: no 'text'"):

@@ -84,6 +84,17 @@ def test_other_encodings(tmp_path):
     assert fields(path, source=Source("latin-1"))[0]["text"] == "café"
 
 
+def test_all_parts_of_a_split_are_read(tmp_path):
+    for part in range(2):
+        for split in ("train", "validation", "test"):
+            file = tmp_path / f"{split}-0000{part}-of-00002.jsonl"
+            file.write_text(f'{{"text": "{split} {part}"}}\n')
+    (tmp_path / "test-2015.jsonl").write_text('{"text": "another"}\n')
+    for split, word in (("train", "train"), ("eval", "validation"), ("test", "test")):
+        found = [row.fields["text"] for row in read_rows(str(tmp_path), split)]
+        assert found == [f"{word} 0", f"{word} 1"]
+
+
 def test_folders_by_split(tmp_path):
     for name, text in (("train", "a"), ("dev", "b"), ("test", "c")):
         write(tmp_path, f"{name}.jsonl", json.dumps({"text": text}))

@@ -55,6 +55,16 @@ def test_completion_learns_what_follows_the_prompt_alone(fields, prompt, tokeniz
     assert len(row["input_ids"]) == len(row["labels"]) == len(row["attention_mask"])
 
 
+def test_an_input_counts_in_whichever_row_it_is(tokenizer):
+    rows = (
+        {"instruction": "Say.", "output": "a"},
+        {"instruction": "Translate.", "input": "Bonjour", "output": "b"},
+    )
+    _, found = encoded("completion", tokenizer, *rows)
+    texts = [tokenizer.decode(row["input_ids"], skip_special_tokens=True) for row in found]
+    assert texts == ["Say.a", "Translate.\n\nBonjour\n\nb"]
+
+
 def test_templates_over_fields(tokenizer):
     _, (row,) = encoded(
         "completion", tokenizer, {"a": "x", "n": 3, "meta": {"b": "deep"}},

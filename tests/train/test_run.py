@@ -324,6 +324,28 @@ def test_ctrl_c_saves_and_resumes(recipe_for, tmp_path, monkeypatch):
     assert adapter_bytes(resumed.folder) == adapter_bytes(whole.folder)
 
 
+@pytest.mark.parametrize(
+    ("task", "family"),
+    [
+        ("classification", "bert"),
+        ("regression", "llama"),
+        ("seq2seq", "t5"),
+        ("completion", "llama"),
+    ],
+)
+def test_batches_add_up_to_what_one_would_be(task, family, recipe_for, tmp_path):
+    first = []
+    for number, changes in enumerate(({}, {"train__batch_size": 1, "train__accumulate": 4})):
+        recipe = recipe_for(
+            task, family, lora__dropout=0.0, train__steps=1, train__clip=0.0,
+            output=str(tmp_path / str(number)), **changes,
+        )  # fmt: skip
+        events = read_events(run(recipe, quiet=True).folder / "events.jsonl")
+        first.append(next(event for event in events if "loss" in event))
+    for name in ("loss", "grad_norm"):  # the bases' own dropout is drawn by the batch's shape
+        assert first[1][name] == pytest.approx(first[0][name], rel=0.15), name
+
+
 def test_patience_stops_early_and_a_resumed_run_knows_it(recipe_for, monkeypatch):
     recipe = recipe_for(
         train__lr=3.0, train__patience=1, train__eval_every=2, train__steps=40, train__warmup=0.0

@@ -28,7 +28,7 @@ from lorakit.eval.subject import Subject, What, choose
 from lorakit.formats.files import read_folder
 from lorakit.formats.manifest import MANIFEST, sha256
 from lorakit.models.ending import check_end
-from lorakit.tasks.chat import turn_end
+from lorakit.tasks.chat import turn_end, with_template
 from lorakit.tasks.classification import ClassificationTask
 from lorakit.tasks.data import longest_row
 
@@ -142,10 +142,14 @@ def _measure(
     if not subject.metrics:
         _given(voice, scored, subject, folder, list(session.voices))
         return
+    chat = task.name == "chat"
+    if chat:
+        tokenizer = with_template(tokenizer, task.options.chat_template)
     asked = questions(subject.rows, subject.groups, task, tokenizer)
-    end = run.get("end")
-    stop = turn_end(tokenizer) if task.name == "chat" else ""
-    decoding = replace(what.decoding, end=what.decoding.end or end, stop=stop)
+    decoding = replace(
+        what.decoding, end=what.decoding.end or run.get("end"), whole=chat,
+        stop=turn_end(tokenizer) if chat else "",
+    )  # fmt: skip
     file = folder and file_of(folder, voice.label, list(session.voices), "answers", ".jsonl")
     answers = Answers([question.prompt for question in asked], file)
     with _bar(f"{voice.label}: answers", len(asked), quiet, len(answers.found)) as bar:

@@ -13,19 +13,27 @@ from lorakit.core.errors import RecipeError
 from lorakit.eval.batches import Names, asked, grouped
 from lorakit.eval.session import Session
 from lorakit.models.ending import check_end
-from lorakit.tasks.base import ending, prompt_ids
+from lorakit.tasks.base import ending, plain_ids, prompt_ids
 from lorakit.tasks.benchmarks import benchmark_named
-from lorakit.tasks.chat import render, set_template, turn_end
+from lorakit.tasks.chat import render, turn_end, with_template
 from lorakit.tasks.templates import check_template
+
+# Bases bring ways of writing of their own, which would change what is measured without a word.
+NEUTRAL = {
+    "repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "encoder_no_repeat_ngram_size": 0,
+    "min_length": 0, "min_new_tokens": 0,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Decoding:
     """How answers are written: greedily, sampled, or as the best of several beams.
 
-    Temperature 0 takes the likeliest token. An answer ends before the token `end`, by default the
-    tokenizer's own, and before the text `stop`. `length_penalty` and `no_repeat_ngram` are those of
-    the LoRA paper's Table 11 (10 beams, 0.9 and 4 on E2E); the latter looks at the answer alone.
+    Temperature 0 takes the likeliest token, any other draws from all of them. An answer ends before
+    the token `end`, by default the tokenizer's own, and before the text `stop`. Prompts that are
+    `whole`, as a chat template makes them, get no special tokens. `length_penalty` and
+    `no_repeat_ngram` are those of the LoRA paper's Table 11 (10 beams, 0.9 and 4 on E2E); the
+    latter looks at the answer alone.
     """
 
     max_new_tokens: int = 64
@@ -36,6 +44,7 @@ class Decoding:
     no_repeat_ngram: int = 0
     end: str | None = None
     stop: str = ""
+    whole: bool = False
 
     def __post_init__(self) -> None:
         """Raise `RecipeError` for numbers with which nothing can be written."""
@@ -55,7 +64,7 @@ class Decoding:
             )
         found: dict[str, Any] = {
             "do_sample": self.temperature > 0, "max_new_tokens": self.max_new_tokens,
-            "num_beams": self.beams, "eos_token_id": tokenizer.eos_token_id,
+            "num_beams": self.beams, "eos_token_id": tokenizer.eos_token_id, **NEUTRAL,
         }  # fmt: skip
         if self.end is not None:
             check_end(tokenizer, self.end)
@@ -63,7 +72,7 @@ class Decoding:
         if self.stop:
             found |= {"stop_strings": [self.stop], "tokenizer": tokenizer}
         if self.temperature > 0:
-            found["temperature"] = self.temperature
+            found |= {"temperature": self.temperature, "top_k": 0, "top_p": 1.0}
         if self.beams > 1:
             found["length_penalty"] = self.length_penalty
         return found
@@ -83,13 +92,13 @@ class Decoding:
 def generate(
     model: Any, tokenizer: Any, prompts: Sequence[str], *, adapters: Sequence[str] = (),
     max_new_tokens: int = 64, temperature: float = 0.0, seed: int = 0, batch_size: int = 16,
-    end: str | None = None, stop: str = "",
+    end: str | None = None, stop: str = "", whole: bool = False,
 ) -> list[str]:  # fmt: skip
     """What the model writes after each prompt, with the named adapters, or as the bare base.
 
     Prompts are texts as the model is to see them; the rest is as in `Decoding`.
     """
-    decoding = Decoding(max_new_tokens, temperature, seed, end=end, stop=stop)
+    decoding = Decoding(max_new_tokens, temperature, seed, end=end, stop=stop, whole=whole)
     found = [""] * len(prompts)
     for batch in write(
         model, tokenizer, prompts, decoding, adapters=adapters, batch_size=batch_size
@@ -118,10 +127,19 @@ def write(
                 **inputs, pad_token_id=tokenizer.pad_token_id, use_cache=True,
                 logits_processor=decoding.processors(width), **options,
             )  # fmt: skip
-        fresh = written[:, width:]
+        fresh = [before_end(own, options["eos_token_id"], int(not width)) for own in
+                 written[:, width:]]  # fmt: skip
         texts = tokenizer.batch_decode(fresh, skip_special_tokens=True)
         stop = decoding.stop
         yield [(p, t.partition(stop)[0] if stop else t) for p, t in zip(places, texts)]
+
+
+def before_end(ids: torch.Tensor, end: int | None, begin: int = 0) -> torch.Tensor:
+    """The ids (tokens,) before the end token, special or not, which is looked for from `begin`."""
+    if end is None:
+        return ids
+    places = (ids[begin:] == end).nonzero()
+    return ids[: begin + int(places[0])] if len(places) else ids
 
 
 def _room(model: Any, decoding: Decoding) -> int:
@@ -149,7 +167,8 @@ def _prompt_ids(
     room = _room(model, decoding)
     if model.config.is_encoder_decoder:
         return [tokenizer(own, truncation=True, max_length=room)["input_ids"] for own in prompts]
-    return [(prompt_ids(own, tokenizer) or ending(tokenizer))[-room:] for own in prompts]
+    begun = plain_ids if decoding.whole else prompt_ids
+    return [(begun(own, tokenizer) or ending(tokenizer))[-room:] for own in prompts]
 
 
 def _padded(
@@ -180,13 +199,15 @@ def ask(
     found: list[dict[str, Any]] = [{"prompt": prompt, "answers": {}} for prompt in prompts]
     for voice, adapter in session.voices.items():
         run = session.runs.get(voice) or (runs[0] if runs else {})
-        recipe = run.get("recipe", {})
-        texts = [p if raw else in_template(p, recipe, session.tokenizer) for p in prompts]
+        recipe, tokenizer = run.get("recipe", {}), session.tokenizer
+        chat = recipe.get("task") == "chat" and not raw
+        if chat:
+            tokenizer = with_template(tokenizer, (recipe.get("data") or {}).get("chat_template"))
+        texts = [p if raw else in_template(p, recipe, tokenizer) for p in prompts]
         names = [] if adapter is None else [adapter]
-        stop = turn_end(session.tokenizer) if recipe.get("task") == "chat" and not raw else ""
         answers = generate(
-            session.model, session.tokenizer, texts, adapters=names, end=run.get("end"), stop=stop,
-            **options,
+            session.model, tokenizer, texts, adapters=names, end=run.get("end"),
+            stop=turn_end(tokenizer) if chat else "", whole=chat, **options,
         )  # fmt: skip
         for entry, answer in zip(found, answers):
             entry["answers"][voice] = answer.strip()
@@ -197,7 +218,7 @@ def in_template(prompt: str, recipe: dict[str, Any], tokenizer: Any) -> str:
     """The prompt as the recipe's training saw prompts."""
     data = recipe.get("data") or {}
     if recipe.get("task") == "chat":
-        set_template(tokenizer, data.get("chat_template"))
+        tokenizer = with_template(tokenizer, data.get("chat_template"))
         return render([{"role": "user", "content": prompt}], tokenizer, generation=True)
     template = data.get("prompt")
     if not template and data.get("benchmark"):

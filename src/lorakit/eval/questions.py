@@ -11,7 +11,7 @@ from lorakit.metrics.squad import normalise
 from lorakit.tasks.base import Task
 from lorakit.tasks.benchmarks import benchmark_named
 from lorakit.tasks.benchmarks.base import Benchmark
-from lorakit.tasks.chat import render, set_template
+from lorakit.tasks.chat import render, with_template
 from lorakit.tasks.completion import read_pairs
 from lorakit.tasks.rows import Row
 
@@ -85,7 +85,7 @@ def _benchmark(task: Any) -> Benchmark | None:
 
 def _talks(rows: Sequence[Row], task: Any, tokenizer: Any) -> list[tuple[str, str]]:
     """Conversations up to the assistant's last turn, in the template, and that turn."""
-    set_template(tokenizer, task.options.chat_template)
+    tokenizer = with_template(tokenizer, task.options.chat_template)
     found = []
     for messages in task.read(rows, training=False):
         last = max(at for at, turn in enumerate(messages) if turn["role"] == "assistant")

@@ -17,7 +17,7 @@ from lorakit.eval.questions import ASKED, group_rows
 from lorakit.tasks import TASKS, make_task
 from lorakit.tasks.benchmarks import benchmark_named
 from lorakit.tasks.classification import ClassificationTask
-from lorakit.tasks.data import eval_place, hold_out, split_rows
+from lorakit.tasks.data import eval_place, held_rows, split_rows
 from lorakit.tasks.options import DataOptions
 from lorakit.tasks.rows import Row
 
@@ -81,7 +81,7 @@ def choose(runs: Sequence[dict[str, Any]], what: What) -> Subject:
     place, split = _place(recipes[0], what)
     options = [_options(recipe, what, place) for recipe in recipes]
     first = _task(name, options[0], labels)
-    rows = _rows(recipes[0], options[0], what, place, split)
+    rows = _rows(recipes[0], options[0], first, what, place, split)
     groups = group_rows(rows, first)
     if what.rows is not None and what.rows < len(groups):
         rows, groups = _first(rows, groups[: what.rows])
@@ -159,12 +159,12 @@ def _checked(said: dict[str, Any]) -> DataOptions:
 
 
 def _rows(
-    recipe: dict[str, Any], options: DataOptions, what: What, place: str, split: str
+    recipe: dict[str, Any], options: DataOptions, task: Any, what: What, place: str, split: str
 ) -> list[Row]:
     if split == HELD_OUT:
         seed = (recipe.get("train") or {}).get("seed", 0)
         rows = split_rows(options, place, "train", options.train_rows)
-        return hold_out(rows, options.eval_share, seed)[1]
+        return held_rows(rows, task, options, seed)
     own = what.data is None and what.split is None
     return split_rows(options, place, split, options.eval_rows if own else None)
 

@@ -19,7 +19,7 @@ from lorakit.models.load import load_config
 from lorakit.study.kinds import Setting, Study
 from lorakit.study.measure import OWN, task_recipe
 from lorakit.tasks.benchmarks import benchmark_named
-from lorakit.train.identity import hash_data
+from lorakit.train.identity import hash_data, hash_files
 from lorakit.train.recipe import Recipe
 
 FILE = "study.json"
@@ -100,8 +100,7 @@ def _files(recipe: Recipe) -> dict[str, dict[str, str]]:
     known = benchmark_named(recipe.data.benchmark)
     found = hash_data(recipe)
     if known.has(recipe.data.train, "test"):
-        files = known.find(recipe.data.train, "test")
-        found["test"] = {file.name: _digest(file) for file in files}
+        found["test"] = hash_files(known.find(recipe.data.train, "test"))
     return found
 
 

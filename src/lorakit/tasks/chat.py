@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -30,7 +31,7 @@ class ChatTask(TokenTask):
         return [messages(row) for row in rows]
 
     def encode(self, examples: Sequence[Any], tokenizer: Any, longest: int) -> list[Features]:
-        set_template(tokenizer, self.options.chat_template)
+        tokenizer = with_template(tokenizer, self.options.chat_template)
         return [self._encode(messages, tokenizer, longest) for messages in examples]
 
     def _encode(self, messages: list[dict[str, str]], tokenizer: Any, longest: int) -> Features:
@@ -47,8 +48,9 @@ class ChatTask(TokenTask):
         return {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": labels}
 
 
-def set_template(tokenizer: Any, said: str | None) -> None:
-    """Give the tokenizer the recipe's template; without one it needs its own."""
+def with_template(tokenizer: Any, said: str | None) -> Any:
+    """The tokenizer with the recipe's template, as one of its own; without one it needs one."""
+    tokenizer = copy.copy(tokenizer)  # which other adapters use with other templates
     if said == "chatml":
         tokenizer.chat_template = CHATML
     elif said is not None:
@@ -63,6 +65,7 @@ def set_template(tokenizer: Any, said: str | None) -> None:
         )
     if not tokenizer.is_fast:
         raise RecipeError("The base's tokenizer is a slow one, which cannot tell turns apart.")
+    return tokenizer
 
 
 def template_file(said: str) -> Path | None:

@@ -129,6 +129,19 @@ def hold_out(rows: list[Any], share: float, seed: int) -> tuple[list[Any], list[
     return [rows[place] for place in rest], [rows[place] for place in held]
 
 
+def held_rows(rows: list[Row], task: Task, options: DataOptions, seed: int) -> list[Row]:
+    """The rows that a run with these options held out; of a single text a row of its end."""
+    if task.name != "text" or len(rows) != 1:
+        return hold_out(rows, options.eval_share, seed)[1]
+    held = _split_document(task.read(rows, training=True)[0], options.eval_share).eval[0]
+    if options.text is not None:
+        raise DataError(
+            "The rows held out are the end of one text, and data.text makes it of fields. Name "
+            "evaluation rows of their own with --data."
+        )
+    return [Row({"text": held}, rows[0].file, rows[0].number, rows[0].unit)]
+
+
 def _split_document(text: str, share: float) -> Checked:
     """The one document there is, its end held out from the beginning of a line on."""
     cut = round(len(text) * (1 - share))

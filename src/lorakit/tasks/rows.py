@@ -16,6 +16,7 @@ from typing import Any
 from lorakit.core.errors import ODDITIES, DataError, did_you_mean, shortlist
 from lorakit.tasks.strict_json import read_json
 
+_PART = re.compile(r"-\d+(?=-of-\d+)")  # which part a file is, as datasets on the hub say it
 SPLITS = {
     "train": ("train", "training"),
     "eval": ("dev", "eval", "val", "valid", "validation", "test"),
@@ -111,7 +112,7 @@ def _files(folder: Path, split: str) -> list[Path]:
                 f"{' or '.join(SPLITS[split][:3])}. Name the file itself."
             )
         # Of dev and test, the first in the order of SPLITS is the one to evaluate on.
-        files = files if split == "train" else files[:1]
+        files = files if split == "train" else _parts(files[0], files)
     kinds = {_kind(file) for file in files}
     if len(kinds) > 1:
         raise DataError(f"{folder} mixes {', '.join(sorted(kinds))} files. Name one file.")
@@ -132,6 +133,14 @@ def _named(files: list[Path], split: str) -> list[Path]:
     for word in SPLITS[split]:
         found += [file for file in files if word in re.split(r"[^a-z]+", file.name.lower())]
     return found
+
+
+def _parts(first: Path, files: list[Path]) -> list[Path]:
+    """The file, or where it is a part of a whole (dev-00000-of-00002), all parts."""
+    whole = _PART.sub("", first.name)
+    if whole == first.name:
+        return [first]
+    return [file for file in files if _PART.sub("", file.name) == whole]
 
 
 def _kind(file: Path) -> str:

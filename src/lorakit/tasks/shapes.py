@@ -56,8 +56,14 @@ def prompt_and_completion(
     if shape is None:
         raise unknown_shape(first, "a prompt and a completion", 'data.prompt: "{...}\\n"')
     asked, answered = shape
-    if asked == "instruction" and "input" in first.fields:
-        return _alpaca, lambda row: text_of(row, answered, "the completion")
+    if asked == "instruction":
+        always = "input" in first.fields  # whoever has no input is written as those that have one
+
+        def prompt_of(row: Row) -> str:
+            has = always or bool(row.fields.get("input"))
+            return _alpaca(row) if has else text_of(row, asked, "the prompt")
+
+        return prompt_of, lambda row: text_of(row, answered, "the completion")
     return (
         lambda row: text_of(row, asked, "the prompt"),
         lambda row: text_of(row, answered, "the completion"),

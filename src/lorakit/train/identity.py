@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,18 @@ def hash_data(recipe: Recipe) -> dict[str, dict[str, str]]:
     """The sha256 of every data file, by split and name."""
     places = {"train": recipe.data.train, "eval": eval_place(recipe.data)}
     return {
-        split: {file.name: _hash(file) for file in split_files(recipe.data, place, split)}
+        split: hash_files(split_files(recipe.data, place, split))
         for split, place in places.items()
         if place is not None
     }
+
+
+def hash_files(files: list[Path]) -> dict[str, str]:
+    """The sha256 of files by name; of files of one name, by their path from the common folder."""
+    if len({file.name for file in files}) == len(files):
+        return {file.name: _hash(file) for file in files}
+    above = os.path.commonpath(files)
+    return {os.path.relpath(file, above): _hash(file) for file in files}
 
 
 def identity(recipe: Recipe, data: dict[str, Any], model: nn.Module, extras: list[str]) -> dict:

@@ -39,7 +39,11 @@ class RunTrainer(AdapterTrainer):
             return super().forward_backward(model, inputs, count)
         model.train()
         scaled = self.model_accepts_loss_kwargs and count is not None
-        share = 1.0 if scaled else 1 / self.current_gradient_accumulation_steps
+        share: Any = 1.0 if scaled else 1 / self.current_gradient_accumulation_steps
+        if (
+            scaled and count is not None and inputs["labels"].dim() == 1
+        ):  # of rows, whose loss is a mean: see `_share`
+            share, scaled = self._labels(inputs) / count, False
         own = [p for _, p in trained_parameters(self.adapted, self.adapter)]
         kept = [p.grad for p in own]
         for parameter in own:
@@ -47,7 +51,10 @@ class RunTrainer(AdapterTrainer):
         part = Part(self.adapter, self._prepare_inputs(inputs), count if scaled else None, share)
         loss, gradients = self.meet(part)
         for parameter, before, new in zip(own, kept, gradients):
-            parameter.grad = new if before is None or new is None else before.add_(new)
+            if before is not None:
+                parameter.grad = before if new is None else before.add_(new)
+            else:
+                parameter.grad = new
         return loss
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
@@ -85,7 +92,7 @@ class Flow(TrainerCallback):
         """Decide what happens after this step."""
         if self.stop.is_set():
             control.should_save = control.should_training_stop = True
-        elif state.global_step >= state.max_steps and args.eval_strategy != "no":
+        if state.global_step >= state.max_steps and args.eval_strategy != "no":
             control.should_evaluate = True
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -147,6 +154,11 @@ def arguments(
     )
 
 
+def _logits(found: Any) -> Tensor:
+    """The logits of what a model gave besides its loss; a router's own loss has no rows."""
+    return next(own for own in found if own.dim() > 1) if isinstance(found, tuple) else found
+
+
 def make_trainer(
     recipe: Recipe, task: Task, model: Any, data: tuple[list[Features], list[Features]],
     padding: int, *, name: str, meet: Meet | None = None,
@@ -166,7 +178,7 @@ def make_trainer(
         eval_dataset=held or None,
         compute_metrics=lambda scored: task.metrics(scored.predictions, scored.label_ids),
         preprocess_logits_for_metrics=lambda logits, labels: task.statistics(
-            logits[0] if isinstance(logits, tuple) else logits, labels
+            _logits(logits), labels
         ),
         callbacks=[Flow(stop), Record(Path(recipe.output).expanduser(), quiet=quiet)],
     )

@@ -34,7 +34,7 @@ class Part:
     name: str
     inputs: Mapping[str, Tensor]
     tokens: Any = None  # what its loss is divided by, where the trainer says so
-    share: float = 1.0  # of the step's gradient, where several batches are accumulated
+    share: float | Tensor = 1.0  # of the step's gradient, where several batches are accumulated
 
 
 def step(model: Any, kind: str, padding: int, parts: Sequence[Part]) -> list[tuple[Tensor, list]]:

@@ -7,6 +7,7 @@ or not there, and stops where going on would be wrong.
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -35,6 +36,7 @@ from lorakit.models.headless import (
     probe,
     same_logits,
 )
+from lorakit.tasks.base import IGNORED
 from lorakit.train import checkpoint
 from lorakit.train.adalora import is_settled, prunes, restore_progress, write_progress
 from lorakit.train.pruning import Pruning
@@ -64,6 +66,7 @@ class AdapterTrainer(Trainer):
         self.adapter = _one_active(model) if adapter is None else adapter
         self._proved_alive = False
         self._headless: dict[tuple[Any, ...], bool] = {}  # by kind of batch: whether it is right
+        self._counted: dict[tuple[Any, ...], bool] = {}  # the same: see `_share`
         with _known_as_adapted(model):
             super().__init__(model, *args, **kwargs)
         if prunes(model, self.adapter):
@@ -96,9 +99,44 @@ class AdapterTrainer(Trainer):
         """The loss; where the logits would be large, without making them as a whole."""
         head = None if return_outputs else self._head_for(inputs, num_items_in_batch)
         if head is None:
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            share = self._share(model, inputs, num_items_in_batch)
+            made = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            return (made[0] * share, made[1]) if return_outputs else made * share
         smoothing = self.args.label_smoothing_factor
         return self._loss_by(Headless(model, head, smoothing=smoothing), inputs, num_items_in_batch)
+
+    def _share(self, model: Any, inputs: dict[str, Any], count: Any) -> Any:
+        """What the loss is to be multiplied by, so that batches add up to what one would be.
+
+        Trainer takes for granted that a model which takes any argument divides its loss by the
+        `count` of labels in all batches of a step. Many give the mean of their own batch whatever
+        they are told: encoders with a head, T5, BART. Theirs is multiplied by its share of labels.
+        """
+        lone = self.current_gradient_accumulation_steps == 1 and self.args.world_size == 1
+        if count is None or lone or not self.model_accepts_loss_kwargs:
+            return 1
+        kind = tuple(sorted(inputs))
+        if kind not in self._counted:
+            self._counted[kind] = self._divides(model, inputs, count)
+        return 1 if self._counted[kind] else self._labels(inputs) / count
+
+    def _labels(self, inputs: dict[str, Any]) -> Tensor:
+        """How many labels of a batch count, as Trainer counts them."""
+        labels = inputs["labels"]
+        return (labels[..., 1:] if self._loss_shifts_labels else labels).ne(IGNORED).sum()
+
+    def _divides(self, model: Any, inputs: dict[str, Any], count: Any) -> bool:
+        """Whether twice the count halves the loss."""
+        training = model.training
+        model.eval()
+        try:
+            with torch.no_grad(), torch.random.fork_rng():
+                ask: Any = super().compute_loss
+                one = float(ask(model, dict(inputs), num_items_in_batch=count))
+                two = float(ask(model, dict(inputs), num_items_in_batch=2 * count))
+        finally:
+            model.train(training)
+        return math.isclose(one, 2 * two, rel_tol=1e-2)
 
     def _loss_by(self, model: Any, inputs: dict[str, Any], count: Any) -> Any:
         # Trainer's label smoothing asks for logits: here the model has done it.

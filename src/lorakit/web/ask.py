@@ -14,7 +14,7 @@ from lorakit.eval.generate import Decoding, in_template
 from lorakit.eval.predict import predict
 from lorakit.eval.session import Session, about, adapter_folder
 from lorakit.eval.stream import stream
-from lorakit.tasks.chat import render, set_template, turn_end
+from lorakit.tasks.chat import render, turn_end, with_template
 from lorakit.web.place import Place
 from lorakit.web.told import caught
 from lorakit.web.voices import Asked, Voice, Voices
@@ -81,12 +81,12 @@ def answers(voices: Voices, question: Question, turns: dict[str, Turns]) -> Iter
 def _written(session: Session, voice: Voice, question: Question, turns: Turns) -> Iterator[str]:
     recipe = voice.run.get("recipe", {})
     decoding = replace(question.decoding, end=voice.run.get("end"))
-    prompt = question.text
+    prompt, tokenizer = question.text, session.tokenizer
     if recipe.get("task") == "chat" and not question.raw:
-        set_template(session.tokenizer, (recipe.get("data") or {}).get("chat_template"))
+        tokenizer = with_template(tokenizer, (recipe.get("data") or {}).get("chat_template"))
         said = [*turns, {"role": "user", "content": question.text}]
-        prompt = render(said, session.tokenizer, generation=True)
-        decoding = replace(decoding, stop=turn_end(session.tokenizer))
+        prompt = render(said, tokenizer, generation=True)
+        decoding = replace(decoding, stop=turn_end(tokenizer), whole=True)
     elif not question.raw:
         prompt = in_template(question.text, recipe, session.tokenizer)
     yield from stream(session.model, session.tokenizer, prompt, decoding, adapters=voice.names)
