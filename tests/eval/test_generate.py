@@ -188,9 +188,8 @@ def test_a_chat_begins_as_in_training(monkeypatch):
     """A template writes all that a conversation begins with: no token is put before it."""
     tokenizer = load_tokenizer(str(base_folder()))
     tokenizer.add_bos_token = True
-    talk = with_template(
-        tokenizer, "{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}"
-    )
+    form = "{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}"
+    talk = with_template(tokenizer, form)
     recipe = {"task": "chat", "data": {"chat_template": talk.chat_template}}
     session = SimpleNamespace(
         model="model", tokenizer=tokenizer, runs={"a": {"recipe": recipe}}, voices={"a": "a"}
