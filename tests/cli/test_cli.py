@@ -11,8 +11,10 @@ import pytest
 import yaml
 
 from lorakit.cli import VERBS
+from lorakit.core.errors import SaveError
 from lorakit.demo import base_folder
 from lorakit.demo.rows import rows
+from lorakit.demo.show import MARK, _make_room
 
 
 def lorakit(*arguments: str, cwd=None, text: str = "") -> subprocess.CompletedProcess:
@@ -236,3 +238,16 @@ def test_predict(trained):
     )
     assert found[0]["answers"]["labels"]["label"] in ("a", "z")
     assert 0.5 <= found[0]["answers"]["labels"]["probability"] <= 1
+
+
+def test_a_demo_takes_away_what_a_demo_made_alone(tmp_path):
+    for name in ("recipe.yaml", "train.jsonl", "thesis.md"):
+        (tmp_path / name).write_text("mine")
+    with pytest.raises(SaveError, match="no earlier demo"):
+        _make_room(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"recipe.yaml", "train.jsonl", "thesis.md"}
+    (tmp_path / MARK).touch()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "rank4").mkdir()
+    _make_room(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {MARK, "thesis.md", "rank4"}

@@ -356,6 +356,17 @@ def test_what_fails_says_why_in_one_line(quick_queue, recipe_to, tmp_path, monke
     assert not crash.printed.exists()
 
 
+def test_a_job_that_fails_is_not_done_by_what_another_training_left(quick_queue, recipe_to):
+    job = quick_queue.add(recipe_to("refused"))
+    job.output.mkdir(parents=True)
+    (job.output / "metrics.json").write_text("{}")
+    os.utime(job.output / "metrics.json", (1, 1))
+    quick_queue.start()
+    until(lambda: quick_queue.job(job.id).exit_code == 2)
+    found = quick_queue.job(job.id)
+    assert (found.state, found.error) == ("failed", "This cannot be trained. Choose another.")
+
+
 def test_what_is_removed_leaves_its_run(quick_queue, recipe_to):
     job, slow = (quick_queue.add(recipe_to(name)) for name in ("quick", "slow"))
     quick_queue.start()

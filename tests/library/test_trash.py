@@ -179,3 +179,27 @@ def test_a_root_that_is_an_adapter_is_not_moved(made, tmp_path):
         delete(entry)
     kohya(tmp_path / "x.safetensors")
     assert sorted(p.name for p in root.iterdir()) == sorted(p.name for p in made.iterdir())
+
+
+@pytest.mark.parametrize("left", ["in the trash", "at its place"])
+def test_a_move_that_was_killed_half_way_is_finished(left, style, root):
+    entry = read_entry(style, root=root)
+    gone = delete(entry)
+    files = gone.place / "files"
+    page = next(path for path in files.iterdir() if path.suffix != ".safetensors")
+    weights = next(path for path in files.iterdir() if path.suffix == ".safetensors")
+    moved = page if left == "in the trash" else weights
+    moved.rename(Path(gone.root) / gone.folder / moved.name)
+    (found,) = deleted([root])
+    assert restore(found).path == entry.path
+    assert {page.name, weights.name} <= {p.name for p in (Path(gone.root) / gone.folder).iterdir()}
+    assert deleted([root]) == []
+
+
+def test_nothing_is_moved_out_of_the_root(style, root, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (Path(root) / ".trash").symlink_to(elsewhere)
+    with pytest.raises(LibraryError, match="is a link"):
+        delete(read_entry(style, root=root))
+    assert list(elsewhere.iterdir()) == []

@@ -11,6 +11,7 @@ from lorakit.tasks import make_task
 from lorakit.tasks.benchmarks import BENCHMARKS, benchmark_named
 from lorakit.tasks.data import read_data, split_files, split_rows
 from lorakit.tasks.options import DataOptions
+from lorakit.train.identity import hash_files
 
 MNLI = "index\tpromptID\tpairID\tgenre\tsentence1\tsentence2\tlabel1\tgold_label\n"
 STSB = "index\tgenre\tfilename\tyear\told_index\tsource1\tsource2\tsentence1\tsentence2\tscore\n"
@@ -341,10 +342,7 @@ def test_webnlg_groups_references_and_knows_seen_categories(tmp_path):
 
 
 def test_webnlgs_third_release_has_files_of_one_name_and_another_task(tmp_path):
-    one = ENTRY.replace("Aarhus", "Paris")
-    other = (
-        f"<benchmark><entries>{one.format(category='City', texts=ENGLISH)}</entries></benchmark>"
-    )
+    other = webnlg(("City", ENGLISH)).replace("Aarhus |", "Paris |")
     lay_out(
         tmp_path,
         {

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import time
 
 import pytest
 from fastapi import FastAPI, Request
@@ -164,10 +166,59 @@ def test_several_people_log_in():
 
 def test_one_users_cookie_is_not_another_ones():
     _, door = made(users={"ann": "correct horse", "bob": "battery staple"})
-    mine = f"ann.{door._signed('user ann')}"
+    later, past = str(int(time.time()) + 100), str(int(time.time()) - 100)
+    mine = f"ann.{later}.{door._pass('ann', later)}"
     assert door.user(mine) == "ann"
     assert door.user(mine.replace("ann", "bob")) is None
-    assert door.user(f"me.{door._signed('user me')}") is None
+    assert door.user(f"me.{later}.{door._pass('me', later)}") is None
+    assert door.user(f"ann.{past}.{door._pass('ann', past)}") is None
+    assert door.user(mine.replace(later, str(int(later) + 1))) is None
+    _, other = made(users={"ann": "another password"})
+    assert other.user(mine) is None  # whoever changes a password closes what was open
+
+
+def test_guesses_go_one_after_the_other():
+    """While wrong ones wait, a right one is not told apart at once."""
+    _, door = made(users={"ann": "correct horse"})
+    door.pause = 0.2
+
+    async def guess(password: str) -> tuple[int, float]:
+        sent = []
+
+        async def receive():
+            return {"body": f"name=ann&password={password}".encode()}
+
+        async def send(message):
+            sent.append(message)
+
+        began = time.perf_counter()
+        await door._login(receive, send)
+        return sent[0]["status"], time.perf_counter() - began
+
+    async def all_at_once():
+        return await asyncio.gather(*(guess(p) for p in ("wrong", "worse", "correct+horse")))
+
+    *wrong, (status, waited) = asyncio.run(all_at_once())
+    assert [code for code, _ in wrong] == [401, 401]
+    assert status == 200
+    assert waited > 0.3
+
+
+def test_a_form_with_many_fields_is_no_way_in():
+    client, _ = made(users={"ann": "correct horse"})
+    form = {**{f"f{n}": "x" for n in range(9)}, "name": "ann", "password": "correct horse"}
+    assert client.post("/login", data=form, headers=OWN).status_code == 401
+
+
+@pytest.mark.parametrize("path", [
+    "/gradio_api/file=https://example.org/a", "/gradio_api/file=HTTP:/example.org",
+    "/file=ftp://example.org", "/gradio_api/dev/reload", "/gradio_api/openapi.json",
+    "/gradio_api/vibe-edit",
+])  # fmt: skip
+def test_nothing_is_fetched_from_elsewhere(path):
+    client, door = made()
+    client.get(f"/?token={door.token}")
+    assert client.get(path).status_code == 404
 
 
 @pytest.mark.parametrize("given", ["ann", "ann:short", "a b:long enough", ":long enough", ""])

@@ -7,6 +7,7 @@ them, so that help and mistakes are answered at once.
 from __future__ import annotations
 
 import importlib
+import io
 import logging
 import os
 import sys
@@ -88,6 +89,9 @@ def main() -> None:
     if arguments and not arguments[0].startswith("-") and arguments[0] not in VERBS:
         hint = did_you_mean(arguments[0], VERBS) or f" Known are {', '.join(VERBS)}."
         _fail(f"{arguments[0]!r} is no verb of lorakit.{hint}", 2)
+    for stream in (sys.stdout, sys.stderr):  # of names that are no Unicode, their bytes
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app(arguments, prog_name="lorakit")
     except LorakitError as error:
@@ -95,6 +99,10 @@ def main() -> None:
             raise
         stopped = 130 if isinstance(error, Stopped) else 1  # 130: by Ctrl-C, as a shell says it
         _fail(str(error), stopped if isinstance(error, TrainingError) else 2)
+    except (PermissionError, UnicodeDecodeError) as error:  # of what the user named
+        if debug:
+            raise
+        _fail(f"{error}. Check what was named; --debug shows where it happened.", 2)
     except KeyboardInterrupt:
         _fail("stopped", 130)
     except BrokenPipeError:

@@ -9,7 +9,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lorakit.core.errors import SaveError
@@ -40,7 +40,8 @@ def whole_folder(
     except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
         for folder in made:
-            folder.rmdir()
+            with suppress(OSError):  # another process has put something there since
+                folder.rmdir()
         if isinstance(error, OSError):
             raise SaveError(_cannot_write(final, error)) from error
         raise

@@ -24,6 +24,8 @@ from lorakit.train.run import run
 HELD_OUT_ROWS = 100
 REPORT = "report.html"
 RECIPE = "recipe.yaml"
+MARK = ".lorakit-demo"  # a folder that a demo made
+OWN = ("train.jsonl", "held_out.jsonl", RECIPE, REPORT, "run")
 
 
 def show(out: Path, program: str) -> Report:
@@ -71,12 +73,22 @@ def show(out: Path, program: str) -> Report:
 
 
 def _make_room(out: Path) -> None:
-    """A demo replaces an earlier one, and nothing else."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    if not (out / RECIPE).is_file() or not (out / "train.jsonl").is_file():
-        raise SaveError(f"{out} is there and holds no earlier demo. Pass --out NEW-FOLDER.")
-    shutil.rmtree(out)
+    """A demo replaces what an earlier one wrote, and nothing else."""
+    try:
+        if out.exists() and not (out / MARK).is_file() and any(out.iterdir()):
+            raise SaveError(f"{out} is there and holds no earlier demo. Pass --out NEW-FOLDER.")
+        out.mkdir(parents=True, exist_ok=True)
+        (out / MARK).touch()
+        for name in OWN:
+            place = out / name
+            if place.is_dir() and not place.is_symlink():
+                shutil.rmtree(place)
+            else:
+                place.unlink(missing_ok=True)
+    except OSError as error:
+        raise SaveError(
+            f"{out} cannot be written: {error.strerror}. Pass --out NEW-FOLDER."
+        ) from error
 
 
 def _prepare(out: Path) -> Recipe:

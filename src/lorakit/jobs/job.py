@@ -99,9 +99,16 @@ def view(job: Filed, position: int | None = None) -> Job:
 
 
 def _is_whole(job: Filed) -> bool:
-    """Whether the run has all that it is to leave; while it is begun, that is of this job."""
+    """Whether the run has all that it is to leave; while it is begun, that is of this job.
+
+    Of a job that ended with an error it may be another training's, which filled the same folder.
+    """
+    file = job.output / (SWEEP if job.recipe.sweep else METRICS)
+    failed = job.record.exit_code is not None and job.record.exit_code > 0
+    if failed and (not file.exists() or file.stat().st_mtime < (job.record.began or 0.0)):
+        return False
     if not job.recipe.sweep:
-        return (job.output / METRICS).exists()
+        return file.exists()
     told = _outcomes(job.output / SWEEP)
     return told is not None and len(told) == len(job.runs) and not any(told)
 

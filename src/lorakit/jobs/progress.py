@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from lorakit.jobs.tail import last_step
+from lorakit.jobs.tail import last_step, number
 from lorakit.train.folder import EVENTS
 from lorakit.train.recipe import Recipe
 
@@ -33,27 +32,22 @@ def progress_of(runs: Sequence[Path], recipe: Recipe, *, running: bool) -> Progr
     """
     events = [last_step(run / EVENTS) for run in runs]
     begun = [event for event in events if event is not None]
-    counts = [_number(event, "steps") for event in begun]
+    counts = [number(event.get("steps")) for event in begun]
     known = [recipe.train.steps if count is None else int(count) for count in counts]
     known += [recipe.train.steps] * (len(runs) - len(begun))
     steps = None if None in known else sum(count for count in known if count is not None)
-    left = [_number(event, "seconds_left") for event in begun]
+    left = [number(event.get("seconds_left")) for event in begun]
     # Runs side by side end together; of those that have not begun no one knows the pace.
     paced = running and len(begun) == len(runs)
     return Progress(
         step=sum(event["step"] for event in begun),
         steps=steps,
         seconds_left=max((v for v in left if v is not None), default=None) if paced else None,
-        loss=_mean([_number(event, "loss") for event in begun]),
-        tokens_per_second=_sum([_number(event, "tokens_per_second") for event in begun])
+        loss=_mean([number(event.get("loss")) for event in begun]),
+        tokens_per_second=_sum([number(event.get("tokens_per_second")) for event in begun])
         if running
         else None,
     )
-
-
-def _number(event: dict[str, Any], name: str) -> float | None:
-    value = event.get(name)
-    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
 def _sum(values: list[float | None]) -> float | None:

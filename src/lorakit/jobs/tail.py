@@ -47,6 +47,13 @@ def parse(line: str | bytes) -> dict[str, Any] | None:
     return event if isinstance(event, dict) and type(event.get("step")) is int else None
 
 
+def number(value: Any) -> float | None:
+    """A number of an event that can be drawn and summed, else None: files may be damaged."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return float(value) if abs(value) < 1e15 else None  # so also for what is no number
+
+
 def _last_logged(file: Path) -> tuple[str, str] | None:
     for line in reversed(last_lines(file, SIZES[0])):
         if found := _LOGGED.fullmatch(line):

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lorakit.core.errors import SaveError
 from lorakit.jobs.job import state_of
 from lorakit.jobs.lock import alone, take
 from lorakit.jobs.processes import begin, interrupt, kill
@@ -104,7 +105,11 @@ def work(folder: Path, lock: int, program: Sequence[str]) -> None:
     _listen(worker)
     while True:
         with alone(folder / LOCK):
-            if not worker.turn():
+            try:
+                works = worker.turn()
+            except SaveError:  # a disk that is full for a while: what waits goes on waiting
+                works = True
+            if not works:
                 os.close(lock)  # whoever adds and starts after this begins another worker
                 return
         time.sleep(PAUSE)

@@ -138,14 +138,19 @@ def _asked(repo: str, act: Callable[[], Result]) -> Result:
         ) from error
 
 
+def _leads_out(file: Path) -> bool:
+    """Whether a file is a link to somewhere else, which nobody asked to publish."""
+    return not file.resolve().is_relative_to(file.parent.resolve())
+
+
 def _files(place: Path) -> dict[str, Path]:
     """What is pushed, by its name there; a single file's page is the repository's."""
     if place.is_dir():
-        listed = [own.name for own in place.iterdir() if own.is_file()]
+        listed = [own.name for own in place.iterdir() if own.is_file() and not _leads_out(own)]
         parts = choose(listed, str(place))
         return {name: place / own for own, name in {**parts.needed, **parts.beside}.items()}
     found = {place.name: place}
     page = page_of(place)
-    found |= {} if page is None else {PAGE.name: page}
+    found |= {} if page is None or _leads_out(page) else {PAGE.name: page}
     found |= {f"preview{own.suffix}": own for own in list(previews(place))[:1]}
     return found

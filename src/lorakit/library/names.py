@@ -6,11 +6,13 @@ from pathlib import Path
 
 from lorakit.core.errors import AdapterNameError
 from lorakit.core.names import LONGEST_NAME, check_name
+from lorakit.library.walk import PASSED
 
 _MOST_BYTES = 200  # file systems take 255, and ends such as .preview.webp come behind
 _NO_FILE = '<>:"|?*'
 _DEVICES = {"con", "prn", "aux", "nul", *(f"{d}{n}" for d in ("com", "lpt") for n in range(10))}
-_OURS = {"adapter", "checkpoints"}  # of a run: what is called so is not looked for elsewhere
+# Of a run, or passed over by every search: what is called so would not be found.
+_OURS = {"adapter", *(name.lower() for name in PASSED)}
 
 
 def check_file_name(name: object) -> str:

@@ -60,6 +60,11 @@ def delete(entry: Entry, *, whole_run: bool = False) -> Deleted:
     if whole_run and run is None:
         raise LibraryError(f"{entry.shown!r} is in no run's folder. Leave whole_run out.")
     root = Path(entry.root)
+    if (root / TRASH).is_symlink():
+        raise LibraryError(
+            f"{printable(str(root / TRASH))} is a link, and what is deleted stays in its root. "
+            "Take the link away."
+        )
     with at_rest(run_of(place)):
         gone = [run] if whole_run and run is not None else belongings(place)
         now = datetime.now(timezone.utc)
@@ -93,9 +98,11 @@ def restore(what: Deleted | str, roots: Iterable[str | os.PathLike] = ()) -> Ent
         raise LibraryError(f"Nothing with the id {asked!r} is in the trash. List what is there.")
     entry = found[0]
     root = Path(entry.root)
+    # What a killed move left at its place is there already.
     moves = [
         (entry.place / _FILES / name, inside([root], root / entry.folder / name))
         for name in entry.names
+        if os.path.lexists(entry.place / _FILES / name)
     ]
     for _, new in moves:
         if os.path.lexists(new):
@@ -150,10 +157,15 @@ def _recorded(folder: Path) -> Deleted | None:
         plain = isinstance(names, list) and names and all(isinstance(n, str) for n in names)
         if not plain or not all(isinstance(text, str) for text in texts):
             return None
+        here = False
         for name in names:
-            inside([root], root / texts[2] / name)
-            if Path(name).name != name or not os.path.lexists(folder / _FILES / name):
+            place = inside([root], root / texts[2] / name)
+            gone = os.path.lexists(folder / _FILES / name)
+            if Path(name).name != name or not (gone or os.path.lexists(place)):
                 return None
+            here = here or gone
+        if not here:
+            return None
         inside([root], texts[1])
     except (LorakitError, LookupError, ValueError):
         return None

@@ -60,6 +60,12 @@ def serve(
     """
     import socket
 
+    host = host.lower()
+    if host in ("", "0.0.0.0", "::"):
+        raise LorakitError(
+            f"--host {host or repr(host)} is every address of this machine; expected the one that "
+            "browsers open, so that no other site's name leads here. Name that address."
+        )
     if host not in ("127.0.0.1", "localhost", "::1") and not users:
         raise LorakitError(
             f"--host {host} lets other machines in. Pass --auth NAME:PASSWORD as well, or leave "
@@ -78,10 +84,11 @@ def serve(
     import uvicorn
 
     names = {host, "127.0.0.1", "localhost"} if host in ("127.0.0.1", "localhost") else {host}
-    hosts = frozenset(f"[{own}]:{port}" if ":" in own else f"{own}:{port}" for own in names)
+    shown = {f"[{own}]" if ":" in own else own for own in names}
+    hosts = frozenset(f"{own}:{port}" for own in shown) | (shown if port == 80 else set())
     secret = kept_secret((state or _state()) / "ui-secret")
-    shown = f"[{host}]" if ":" in host else host
-    door = Door(secret, f"http://{shown}:{port}/", users=users)
+    address = f"[{host}]" if ":" in host else host
+    door = Door(secret, f"http://{address}:{port}/", users=users)
     app = make_app(place, door=door, hosts=hosts)
     _warm(place)
     told(door.link)

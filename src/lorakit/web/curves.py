@@ -6,8 +6,10 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from lorakit.jobs.history import events_since
+from lorakit.jobs.tail import number
 from lorakit.web.chart import chart
 
 POINTS = 400
@@ -25,20 +27,25 @@ class Curve:
 
     def read(self, run: Path) -> bool:
         """Take in what is new; return whether there was anything."""
-        events, self.offset = events_since(run, self.offset)
-        for event in events:
-            step = event.get("step")
-            if not isinstance(step, int):
-                continue
-            if "loss" in event:
-                if step <= self.last:  # it went on from a checkpoint: anew
-                    self._forget(step)
-                self.loss[step], self.last = float(event["loss"]), step
-            self.evaluations.setdefault(step, {}).update(
-                (name, float(value)) for name, value in event.items()
-                if name.startswith("eval_") and isinstance(value, (int, float))
-            )  # fmt: skip
-        return bool(events)
+        grown = False
+        while True:  # a long run's events come in parts
+            events, self.offset = events_since(run, self.offset)
+            for event in events:
+                self._take(event)
+            if not events:
+                return grown
+            grown = True
+
+    def _take(self, event: dict[str, Any]) -> None:
+        step = event["step"]
+        loss = number(event.get("loss"))
+        if loss is not None:
+            if step <= self.last:  # it went on from a checkpoint: anew
+                self._forget(step)
+            self.loss[step], self.last = loss, step
+        values = {name: number(value) for name, value in event.items() if name.startswith("eval_")}
+        known = {name: value for name, value in values.items() if value is not None}
+        self.evaluations.setdefault(step, {}).update(known)
 
     def _forget(self, step: int) -> None:
         for known in (self.loss, self.evaluations):

@@ -60,7 +60,7 @@ class Doing:
             write_card(entry)
             return entry
 
-        return self._act(id, work, "The model card of {} lies beside it, in README.md.")
+        return self._act(id, work, "The model card of {} lies beside it.")
 
     def pushed(self, id: str, repo: str) -> tuple[Any, str]:
         """Put it on the hub."""
@@ -69,7 +69,7 @@ class Doing:
             push(entry, (repo or "").strip(), model=self._base(entry))
             return entry
 
-        return self._act(id, work, "{} is on the hub now, for you alone.")
+        return self._act(id, work, "{} is on the hub now.")
 
     def deleted(self, id: str) -> tuple[Any, ...]:
         """Put it into the trash, from where it can come back."""

@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import os
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ required autofocus></label><label>Password <input name="password" type="password
 autocomplete="current-password" required></label><button>Come in</button></form>{told}"""
 CLOSED = """<p>This page needs its token. Open the address that <code>lorakit ui</code> printed
 where it was started; it ends in <code>?token=…</code>.</p>"""
+LASTS = 30 * 24 * 3600  # seconds of a cookie
 STYLE = b"default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'"
 
 
@@ -62,9 +64,14 @@ class Door:
     def user(self, cookie: str | None) -> str | None:
         """Whose cookie this is, or None; without users there is one, called "me"."""
         name, _, signature = (cookie or "").rpartition(".")
+        name, _, until = name.rpartition(".")
         known = name in self.users if self.users else name == "me"
-        good = known and _same(signature.encode(), self._signed(f"user {name}").encode())
-        return name if good else None
+        good = known and _same(signature.encode(), self._pass(name, until).encode())
+        return name if good and until.isdecimal() and time.time() < int(until) else None
+
+    def _pass(self, name: str, until: str) -> str:
+        """What proves a cookie: of this page, of this user, and of the password as it is now."""
+        return self._signed(f"user {name} {self.users.get(name)} {self.address} {until}")
 
     async def answers(
         self, scope: MutableMapping[str, Any], receive: Any, send: Any, cookie: str | None
@@ -91,20 +98,26 @@ class Door:
             body += message.get("body", b"")
             if not message.get("more_body") or len(body) > 4096:
                 break
-        fields = parse_qs(body.decode("utf-8", "replace"), max_num_fields=4)
+        try:
+            fields = parse_qs(body.decode("utf-8", "replace"), max_num_fields=4)
+        except ValueError:  # more fields than a form has
+            fields = {}
         name, password = (fields.get(key, [""])[0] for key in ("name", "password"))
         expected = self.users.get(name, secrets.token_hex())
-        if _same(password.encode(), expected.encode()):
+        async with self._one:  # one guess at a time, and a second for each that is wrong
+            good = _same(password.encode(), expected.encode())
+            if not good:
+                await asyncio.sleep(self.pause)
+        if good:
             await self._enter(send, name)
             return
-        async with self._one:  # one guess at a time, and a second for each
-            await asyncio.sleep(self.pause)
         told = "<p role=alert>This name and password do not go together.</p>"
         await _html(send, 401, FORM.format(told=told))
 
     async def _enter(self, send: Any, name: str) -> None:
-        value = f"{name}.{self._signed(f'user {name}')}"
-        cookie = f"{self.cookie}={value}; HttpOnly; SameSite=Strict; Path=/; Max-Age=2592000"
+        until = str(int(time.time()) + LASTS)
+        value = f"{name}.{until}.{self._pass(name, until)}"
+        cookie = f"{self.cookie}={value}; HttpOnly; SameSite=Strict; Path=/; Max-Age={LASTS}"
         # A page and not a redirect: a strict cookie is not sent on what another site's link began.
         body = '<meta http-equiv="refresh" content="0;url=/"><p><a href="/">Go on</a></p>'
         await _html(send, 200, body, [(b"set-cookie", cookie.encode())])

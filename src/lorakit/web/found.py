@@ -53,14 +53,21 @@ def look(roots: Sequence[Path]) -> Found:
     return Found(tuple(sorted(bases)), tuple(sorted(data)))
 
 
+def is_text(name: str) -> bool:
+    """Whether a name can be sent to a browser: some systems have names that are no Unicode."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
 def _walk(root: Path) -> Iterator[tuple[Path, frozenset[str]]]:
     seen = 0
-    for name, folders, files in os.walk(root):
+    for name, folders, every in os.walk(root):
         folder = Path(name)
         depth = len(folder.relative_to(root).parts)
+        files = [own for own in every if is_text(own)]
         folders[:] = sorted(
-            own for own in folders if not own.startswith(".") and own not in SKIP and depth < DEEP
-        )
+            own for own in folders
+            if not own.startswith(".") and own not in SKIP and depth < DEEP and is_text(own)
+        )  # fmt: skip
         seen += len(folders) + len(files)
         if seen > MOST:
             return

@@ -26,10 +26,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 SAFE = ("GET", "HEAD", "OPTIONS")
 # What Gradio serves that no part of the page uses: a proxy to other sites, monitors, a schema.
-CLOSED = (
-    "/gradio_api/proxy", "/gradio_api/mcp", "/proxy", "/monitoring", "/dev/", "/vibe-code",
-    "/openapi.json",
-)  # fmt: skip
+CLOSED = ("/proxy", "/mcp", "/monitoring", "/dev", "/vibe", "/openapi.json")
 HEADERS = {
     b"x-content-type-options": b"nosniff",
     b"x-frame-options": b"DENY",
@@ -104,7 +101,8 @@ class Guard:
             return 403, "This request comes from another site, which may not use this page."
         if scope["method"] not in SAFE and not origins and not self.door.has_token(scope):
             return 403, "Expected the header Origin, as browsers send it, or the token as Bearer."
-        if scope["path"].startswith(CLOSED):
+        inner = scope["path"].removeprefix("/gradio_api")
+        if inner.startswith(CLOSED) or _is_foreign(inner):
             return 404, "There is nothing here."
         return None
 
@@ -120,6 +118,11 @@ class Guard:
             if found is not None:
                 return found.value
         return None
+
+
+def _is_foreign(path: str) -> bool:
+    """Whether a file is asked for that lies elsewhere: Gradio would fetch it."""
+    return bool(re.match(r"/file[=/]+[a-z][a-z0-9+.-]*:", path, re.IGNORECASE))
 
 
 def header(scope: Scope, name: bytes) -> list[str]:

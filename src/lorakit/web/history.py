@@ -13,6 +13,7 @@ from lorakit.jobs.history import Comparison, Run, compare, runs
 from lorakit.web.cards import base_name
 from lorakit.web.curves import loss_chart, thinned
 from lorakit.web.draw import spark
+from lorakit.web.found import is_text
 from lorakit.web.page import Page, Step, wire
 from lorakit.web.told import caught
 
@@ -77,7 +78,7 @@ class History:
     def _runs(self) -> list[Run]:
         found: dict[Path, Run] = {}
         for root in self.page.place.roots:
-            found |= {own.folder: own for own in runs(root)}
+            found |= {own.folder: own for own in runs(root) if is_text(str(own.folder))}
         return sorted(found.values(), key=lambda own: -own.began)
 
     def _table(self, found: list[Run]) -> str:

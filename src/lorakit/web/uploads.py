@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import secrets
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from lorakit.core.errors import LorakitError
@@ -25,9 +28,25 @@ def take_in(place: Place, file: str | None) -> Path:
         )
     place.uploads.mkdir(parents=True, exist_ok=True)
     stem = usable(re.sub(r"[^\w -]+", "_", source.stem).strip(" _") or "rows")
+    staged = place.inside(place.uploads / f".{stem}.partial-{secrets.token_hex(4)}")
+    try:
+        shutil.copyfile(source, staged)
+        return _put(staged, place, stem, kind)
+    except OSError as error:
+        raise LorakitError(
+            f"{source.name[:100]!r} cannot be kept: {error.strerror}. Free some space, and send it "
+            "again."
+        ) from error
+    finally:
+        staged.unlink(missing_ok=True)
+
+
+def _put(staged: Path, place: Place, stem: str, kind: str) -> Path:
+    """Give a whole file the first name that is free, whoever else sends one of the same name."""
     number, target = 1, place.uploads / f"{stem}{kind}"
-    while target.exists():
+    while True:
+        with suppress(FileExistsError):
+            os.link(staged, place.inside(target))
+            return target
         number += 1
         target = place.uploads / f"{stem}-{number}{kind}"
-    shutil.copyfile(source, place.inside(target))
-    return target
