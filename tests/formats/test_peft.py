@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 import lorakit as lk
 from families import SEQ2SEQ, build, inputs, randomise
+from lorakit.core.strength import set_strength
 from test_laws import bits
 
 peft = pytest.importorskip("peft")
@@ -258,3 +260,46 @@ def test_the_config_is_what_readers_of_peft_folders_expect(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert peft.LoraConfig.from_pretrained(str(tmp_path / "x")).r == 4
+
+
+class Alike(nn.Module):
+    """Modules whose names are one name, if a point may stand for any letter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.x = nn.ModuleDict({"q": nn.Linear(4, 4)})
+        self.x_q = nn.Linear(4, 4)
+        self.add_module("a+b", nn.Linear(4, 4))
+
+    def forward(self, x):
+        return self.x["q"](x) + self.x_q(x) + self.get_submodule("a+b")(x)
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.5, -2.0])
+def test_each_layer_keeps_its_own_alpha(strength, tmp_path):
+    torch.manual_seed(0)
+    model, alphas = Alike(), {"x.q": 8.0, "x_q": 16.0, "a+b": 32.0}
+    lk.inject(model, dict.fromkeys(alphas, 2), name="one", method=lk.LoRA(alpha=alphas))
+    randomise(model, "one")
+    set_strength(model, "one", strength)
+    x = torch.randn(3, 4)
+    with torch.no_grad(), lk.use(model, "one"):
+        expected = model(x)
+    lk.save(model, tmp_path / "a", name="one")
+    torch.manual_seed(0)
+    fresh = Alike()
+    lk.load(fresh, tmp_path / "a", name="one")
+    with torch.no_grad(), lk.use(fresh, "one"):
+        torch.testing.assert_close(fresh(x), expected)
+
+
+def test_a_strength_that_no_file_can_say_is_refused(tmp_path):
+    model = Alike()
+    lk.inject(model, {"x_q": 2}, name="one")
+    set_strength(model, "one", 0.0)
+    with pytest.raises(lk.LorakitError, match="strength 0"):
+        lk.save(model, tmp_path / "a", name="one")
+    assert not (tmp_path / "a").exists()
+    lk.merge(model, "one")
+    with pytest.raises(lk.LorakitError, match="unmerge"):
+        set_strength(model, "one", 1.0)

@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from torch import nn
 
-from lorakit.core.errors import UnsupportedError, did_you_mean
+from lorakit.core.errors import MergeError, UnsupportedError, did_you_mean
 from lorakit.core.registry import require_registry, root_of
 from lorakit.core.site import module_at, own_parameters, site_of
 from lorakit.core.update import LowRank, Update
@@ -22,12 +22,16 @@ def set_strength(
 
     Low-rank changes and changes of a layer's own parameters, such as biases, norms and modules in
     full, are linear in it. What was there is lost: load the adapter again for another strength.
-    Raises `UnsupportedError` for other updates, and for a path without one, nothing changed.
+    Raises `UnsupportedError` for other updates, and for a path without one, and `MergeError` while
+    an adapter is merged, nothing changed.
     """
     if not math.isfinite(strength):
         raise UnsupportedError(f"A strength of {strength} means nothing. Give a finite number.")
     root = root_of(model)
-    entry = require_registry(model).entry(name)
+    registry = require_registry(model)
+    entry = registry.entry(name)
+    if registry.merged is not None:
+        raise MergeError("An adapter is merged, as strong as it was. Call lk.unmerge first.")
     strange = sorted(set(paths or ()) - set(entry.paths))
     if strange:
         raise UnsupportedError(
@@ -50,6 +54,7 @@ def set_strength(
     for layer, update in found:
         if isinstance(update, LowRank):
             update.scale *= strength
+            update.alpha *= strength  # which is what files keep
             continue
         own = own_parameters(layer)
         for key, parameter in update.whole().items():

@@ -9,6 +9,7 @@ whole parameters of `modules_to_save`. Alpha stands in the config alone.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -288,7 +289,7 @@ def config_of(state: AdapterState, modules: Mapping[str, nn.Module] | None) -> d
     modules_of = [path for path, low in state.low_rank.items() if not low.experts]
     rank, alpha = _most_common(ranks), _most_common(alphas)
     return {
-        "alpha_pattern": {f"^{path}": own for path, own in alphas.items() if own != alpha},
+        "alpha_pattern": {f"^{re.escape(p)}": own for p, own in alphas.items() if own != alpha},
         "auto_mapping": None,
         "base_model_name_or_path": state.base.get("name"),
         "bias": state.bias,
@@ -300,7 +301,7 @@ def config_of(state: AdapterState, modules: Mapping[str, nn.Module] | None) -> d
         "modules_to_save": [p for p in state.extras if p not in state.low_rank] or None,
         "peft_type": "LORA",
         "r": rank,
-        "rank_pattern": {f"^{path}": own for path, own in ranks.items() if own != rank},
+        "rank_pattern": {f"^{re.escape(p)}": own for p, own in ranks.items() if own != rank},
         "target_modules": shortest(modules_of, modules) or None,
         "target_parameters": peft_experts.parameters(state, modules) or None,
         "task_type": state.base.get("task"),

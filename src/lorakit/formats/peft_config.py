@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from lorakit.core.errors import AdapterFileError, UnsupportedError, did_you_mean, shortlist
@@ -107,7 +108,7 @@ def parse_config(raw: dict[str, Any], where: str) -> PeftConfig:
         raise _wrong(where, "peft_type", kind, "'LORA'", UnsupportedError)
     _refuse_unsupported(raw, where)
     pattern = raw.get("layers_pattern") or ()
-    layers = raw.get("layers_to_transform")
+    layers = raw.get("layers_to_transform") or None  # none of them are all of them, as in PEFT
     return PeftConfig(
         rank=_rank(raw.get("r"), where, "r"),
         alpha=_number(raw.get("lora_alpha"), where, "lora_alpha"),
@@ -153,17 +154,28 @@ def _refuse_unsupported(raw: dict[str, Any], where: str) -> None:
 
 
 def _by_pattern(table: dict[str, Any], path: str, default: Any) -> Any:
+    mine = f"^{re.escape(path)}"
     for pattern, value in table.items():
         # Most patterns are `^` and a path, as PEFT and lorakit write them: no need to compile it.
+        if pattern == mine:
+            return value
+        if _is_literal(pattern):
+            continue
         if _PATH.fullmatch(pattern):
             same = len(pattern) == len(path) + 1 and all(
-                mine in (".", char) for mine, char in zip(pattern[1:], path)
+                own in (".", char) for own, char in zip(pattern[1:], path)
             )
             if same:
                 return value
         elif pattern == path or fullmatch(rf"(.*\.)?({pattern})", path):
             return value
     return default
+
+
+@lru_cache(maxsize=4096)
+def _is_literal(pattern: str) -> bool:
+    r"""Whether a pattern is `^` and one path, with `\.` for each point: as lorakit writes them."""
+    return re.fullmatch(r"\^(?:\w|\\\W)+", pattern) is not None and "\\" in pattern
 
 
 def _named(names: str | Collection[str], path: str) -> bool:

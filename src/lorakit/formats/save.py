@@ -169,3 +169,9 @@ def _check_finite(state: AdapterState, label: str) -> None:
             f"{label!r} holds values that are not finite, in {shortlist(broken)}: its training "
             "diverged. Go back to an earlier checkpoint, and lower the learning rate."
         )
+    off = [path for path, low in state.low_rank.items() if not low.alpha]
+    if off:
+        raise SaveError(
+            f"{label!r} has the strength 0 at {shortlist(off)}, which no file can say. Load it "
+            "again, or leave these layers out of the plan."
+        )

@@ -104,7 +104,13 @@ class Baseline(Method):
 
         Raises `BaseMismatchError` where a tensor is not of the shape that this base needs.
         """
-        sizes = {target: self.size_of(values) for target, values in state.parameters.items()}
+        try:
+            sizes = {target: self.size_of(values) for target, values in state.parameters.items()}
+        except KeyError as error:
+            raise BaseMismatchError(
+                f"The adapter lacks a tensor {error} that {self.name} has everywhere. Fetch or "
+                "save it again."
+            ) from error
         made = self.make(root, sizes)
         held = {
             update.target(path): update

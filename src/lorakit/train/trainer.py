@@ -7,7 +7,6 @@ or not there, and stops where going on would be wrong.
 from __future__ import annotations
 
 import logging
-import math
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -39,6 +38,7 @@ from lorakit.models.headless import (
 from lorakit.tasks.base import IGNORED
 from lorakit.train import checkpoint
 from lorakit.train.adalora import is_settled, prunes, restore_progress, write_progress
+from lorakit.train.counts import divides
 from lorakit.train.pruning import Pruning
 from lorakit.train.sampler import SeededSampler
 
@@ -117,26 +117,13 @@ class AdapterTrainer(Trainer):
             return 1
         kind = tuple(sorted(inputs))
         if kind not in self._counted:
-            self._counted[kind] = self._divides(model, inputs, count)
+            self._counted[kind] = divides(super().compute_loss, model, inputs, count)
         return 1 if self._counted[kind] else self._labels(inputs) / count
 
     def _labels(self, inputs: dict[str, Any]) -> Tensor:
         """How many labels of a batch count, as Trainer counts them."""
         labels = inputs["labels"]
         return (labels[..., 1:] if self._loss_shifts_labels else labels).ne(IGNORED).sum()
-
-    def _divides(self, model: Any, inputs: dict[str, Any], count: Any) -> bool:
-        """Whether twice the count halves the loss."""
-        training = model.training
-        model.eval()
-        try:
-            with torch.no_grad(), torch.random.fork_rng():
-                ask: Any = super().compute_loss
-                one = float(ask(model, dict(inputs), num_items_in_batch=count))
-                two = float(ask(model, dict(inputs), num_items_in_batch=2 * count))
-        finally:
-            model.train(training)
-        return math.isclose(one, 2 * two, rel_tol=1e-2)
 
     def _loss_by(self, model: Any, inputs: dict[str, Any], count: Any) -> Any:
         # Trainer's label smoothing asks for logits: here the model has done it.
