@@ -11,7 +11,23 @@ from lorakit.core.errors import LorakitError
 from lorakit.formats.expression import fullmatch
 
 atoms = st.sampled_from(
-    ["a", "b", "x", r"\.", ".", "[ab]", "[^a]", "[a-c]", r"\d", r"\w", "^", "$", "(?:ab)", "(a|b)"]
+    [
+        "a",
+        "b",
+        "x",
+        r"\.",
+        r"\b",
+        ".",
+        "[ab]",
+        "[^a]",
+        "[a-c]",
+        r"\d",
+        r"\w",
+        "^",
+        "$",
+        "(?:ab)",
+        "(a|b)",
+    ]
 )
 repeats = st.sampled_from(["", "", "", "*", "+", "?", "{2}", "{1,3}", "{2,}", "{0,2}", "*?"])
 expressions = st.recursive(

@@ -379,3 +379,18 @@ def test_a_tied_table_is_counted_once(tmp_path):
     lk.load(other, tmp_path / "a", name="one")
     with lk.use(model, "one"), lk.use(other, "one"):
         assert torch.equal(answer(model), answer(other))
+
+
+def test_scales_beside_others_are_merged_as_they_act():
+    model = build("gpt2")
+    plan = lk.plan(model, ["k", "v"], 1)
+    for name, seed in (("one", 1), ("two", 2)):
+        lk.inject(model, plan, name=name, method=METHODS["ia3"]())
+        randomise(model, name, seed=seed, scale=0.3)
+    lk.inject(model, lk.plan(model, ["v"], 2), name="low")
+    randomise(model, "low", seed=3, scale=0.3)
+    for names in (("one", "two"), ("low", "one"), ("two", "low", "one")):
+        with lk.use(model, *names):
+            expected = answer(model)
+        with lk.merged(model, *names):
+            torch.testing.assert_close(answer(model), expected, rtol=1e-4, atol=1e-4)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -8,8 +10,9 @@ from torch.nn import functional as F
 from lorakit.core.errors import LorakitError
 from lorakit.demo import base_folder
 from lorakit.models.load import load_tokenizer
+from lorakit.models.places import places_of
 from lorakit.tasks import make_task
-from lorakit.tasks.base import IGNORED, collate
+from lorakit.tasks.base import IGNORED, collate, last_of
 from lorakit.tasks.chat import CHATML
 from lorakit.tasks.options import DataOptions
 from lorakit.tasks.rows import Row
@@ -231,3 +234,20 @@ def test_metrics_of_classes_and_scores():
     assert found["mse"] == pytest.approx(1 / 3)
     flat = scores.metrics(np.array([[1.0], [1.0]]), np.array([1.0, 2.0]))
     assert flat["pearson"] == 0.0
+
+
+def test_a_prompt_that_is_cut_begins_as_texts_begin():
+    tokenizer = SimpleNamespace(all_special_ids=[1, 2])
+    assert last_of([1, 5, 6, 7, 8], 3, tokenizer) == [1, 7, 8]
+    assert last_of([5, 6, 7, 8], 3, tokenizer) == [6, 7, 8]
+    assert last_of([1, 5], 3, tokenizer) == [1, 5]
+    assert last_of([1, 5, 6], 1, tokenizer) == [6]
+    assert last_of([1, 5, 6], 0, tokenizer) == []
+
+
+def test_places_are_counted_as_the_family_counts_them():
+    roberta = SimpleNamespace(model_type="roberta", max_position_embeddings=514, pad_token_id=1)
+    assert places_of(roberta) == 512
+    bert = SimpleNamespace(model_type="bert", max_position_embeddings=512, pad_token_id=0)
+    assert places_of(bert) == 512
+    assert places_of(SimpleNamespace(model_type="t5")) is None

@@ -13,7 +13,8 @@ from lorakit.core.errors import RecipeError
 from lorakit.eval.batches import Names, asked, grouped
 from lorakit.eval.session import Session
 from lorakit.models.ending import check_end
-from lorakit.tasks.base import ending, plain_ids, prompt_ids
+from lorakit.models.places import places_of
+from lorakit.tasks.base import ending, last_of, plain_ids, prompt_ids
 from lorakit.tasks.benchmarks import benchmark_named
 from lorakit.tasks.chat import render, turn_end, with_template
 from lorakit.tasks.templates import check_template
@@ -144,7 +145,7 @@ def before_end(ids: torch.Tensor, end: int | None, begin: int = 0) -> torch.Tens
 
 def _room(model: Any, decoding: Decoding) -> int:
     """The most tokens of a prompt: what the model can place, less the answer's."""
-    places = getattr(model.config, "max_position_embeddings", None) or 10**9
+    places = places_of(model.config) or 10**9
     room = places - (0 if model.config.is_encoder_decoder else decoding.max_new_tokens)
     if room < 1:
         raise RecipeError(
@@ -168,7 +169,8 @@ def _prompt_ids(
     if model.config.is_encoder_decoder:
         return [tokenizer(own, truncation=True, max_length=room)["input_ids"] for own in prompts]
     begun = plain_ids if decoding.whole else prompt_ids
-    return [(begun(own, tokenizer) or ending(tokenizer))[-room:] for own in prompts]
+    found = (begun(own, tokenizer) or ending(tokenizer) for own in prompts)
+    return [last_of(own, room, tokenizer) for own in found]
 
 
 def _padded(

@@ -9,6 +9,7 @@ import torch
 
 from lorakit.eval.batches import scores
 from lorakit.eval.session import Session
+from lorakit.models.places import places_of
 from lorakit.tasks.classification import encode_texts
 
 
@@ -23,7 +24,7 @@ def predict(
         {"text": text, **({} if pair is None else {"pair": pair}), "answers": {}}
         for text, pair in texts
     ]
-    places = getattr(session.model.config, "max_position_embeddings", None) or 10**9
+    places = places_of(session.model.config) or 10**9
     longest = min(session.tokenizer.model_max_length, places)
     rows = [encode_texts(text, pair, session.tokenizer, longest)[0] for text, pair in texts]
     for voice, adapter in session.voices.items():

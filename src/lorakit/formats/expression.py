@@ -37,6 +37,18 @@ def _compiled(expression: str) -> _Machine:
     return _Machine(expression)
 
 
+def _holds(anchor: str, position: int, text: str) -> bool:
+    """Whether the beginning, the end, or the edge of a word is at a position."""
+    if anchor != "b":
+        return position == (0 if anchor == "^" else len(text))
+    before, after = text[:position][-1:], text[position:][:1]
+    return _is_word(before) != _is_word(after)
+
+
+def _is_word(char: str) -> bool:
+    return char.isalnum() or char == "_"
+
+
 class _Machine:
     """A nondeterministic automaton: state i is a test of a character, a fork or an anchor."""
 
@@ -57,7 +69,7 @@ class _Machine:
 
     def matches(self, text: str) -> bool:
         """Whether the whole text leads from the start to the end."""
-        current = self._closure({self.start}, 0, len(text))
+        current = self._closure({self.start}, 0, text)
         for position, char in enumerate(text, 1):
             stepped = {
                 target
@@ -67,17 +79,16 @@ class _Machine:
             }
             if not stepped:
                 return False
-            current = self._closure(stepped, position, len(text))
+            current = self._closure(stepped, position, text)
         return self.accept in current
 
-    def _closure(self, states: set[int], position: int, length: int) -> set[int]:
+    def _closure(self, states: set[int], position: int, text: str) -> set[int]:
         """All states that are reached without reading a character."""
         found, waiting = set(states), list(states)
         while waiting:
             state = waiting.pop()
             test = self.tests[state]
-            blocked = (test == "^" and position != 0) or (test == "$" and position != length)
-            if callable(test) or blocked:
+            if callable(test) or (test is not None and not _holds(test, position, text)):
                 continue
             fresh = [target for target in self.next[state] if target not in found]
             found.update(fresh)
@@ -171,6 +182,9 @@ class _Machine:
             state = self._state(lambda other: other != "\n", [])
         elif char == "[":
             state = self._state(self._set(), [])
+        elif char == "\\" and self._peek() == "b":
+            self.at += 1
+            state = self._state("b", [])
         elif char == "\\":
             state = self._state(self._escape(), [])
         elif char in "*+?{":

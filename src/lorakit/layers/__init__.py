@@ -26,8 +26,17 @@ GEOMETRIES: tuple[Geometry, ...] = (
 MATRICES = ("linear", "conv1d")  # the geometries of matrix products
 
 
+_WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Embedding)
+
+
 def geometry_of(layer: nn.Module) -> Geometry | None:
-    """The geometry that is right for the layer, or None."""
+    """The geometry that is right for the layer, or None.
+
+    None also where the weight is worked out anew at each call, as by torch's old weight norm: no
+    change of it would stay.
+    """
+    if isinstance(layer, _WEIGHTED) and "weight" not in layer._parameters:
+        return None
     return next((geometry for geometry in GEOMETRIES if geometry.accepts(layer)), None)
 
 

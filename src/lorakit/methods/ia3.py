@@ -27,6 +27,7 @@ class Rescale(Update):
     """A factor for each input of a layer (`inner`), or for each output, or those of a part."""
 
     own = False
+    reads_output = True
     outputs: Tensor | None
 
     def __init__(self, form: Form, dtype: torch.dtype, *, inner: bool):
@@ -55,7 +56,12 @@ class Rescale(Update):
         return (args, {**kwargs, name: scaled}) if name else ((scaled, *args[1:]), kwargs)
 
     def act(self, layer: nn.Module, call: Call, output: Tensor, rows: Tensor | None) -> Tensor:
-        return output if self.inner else _scaled(output, self.factors(), rows)
+        if self.inner:
+            return output
+        if rows is None and output is not call.output:
+            # Beside others it changes what the layer gives, and not what they add: as merged.
+            return output + call.output * (self.factors().to(output.dtype) - 1)
+        return _scaled(output, self.factors(), rows)
 
     def factors(self) -> Tensor:
         """A factor for every output of the layer: one for those of other parts."""

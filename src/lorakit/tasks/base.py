@@ -119,6 +119,14 @@ def prompt_ids(text: str, tokenizer: Any) -> list[int]:
     return ids
 
 
+def last_of(ids: list[int], count: int, tokenizer: Any) -> list[int]:
+    """The last ids of a prompt, behind the special token that it began with."""
+    if len(ids) <= count or count < 1:
+        return ids[len(ids) - min(len(ids), count) :]
+    begun = ids[:1] if count > 1 and ids[0] in tokenizer.all_special_ids else []
+    return begun + ids[len(ids) - count + len(begun) :]
+
+
 def plain_ids(text: str, tokenizer: Any) -> list[int]:
     """A text as ids without special tokens."""
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])

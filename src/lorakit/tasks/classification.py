@@ -117,4 +117,4 @@ def label_of(row: Row, name: str) -> str:
 
 
 def _order(word: str) -> tuple[int, int, str]:
-    return (0, int(word), "") if word.lstrip("-").isdecimal() else (1, 0, word)
+    return (0, int(word), "") if word.removeprefix("-").isdecimal() else (1, 0, word)

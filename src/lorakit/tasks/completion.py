@@ -10,6 +10,7 @@ from lorakit.tasks.base import (
     Features,
     TokenTask,
     ending,
+    last_of,
     plain_ids,
     prompt_ids,
 )
@@ -37,7 +38,7 @@ class CompletionTask(TokenTask):
             self.cut += 1
             after = after[: longest - 1]
             # What is near the completion tells most about it: the prompt loses its beginning.
-            before = before[len(before) + len(after) - longest :]
+            before = last_of(before, longest - len(after), tokenizer)
         ids = before + after
         labels = [IGNORED] * len(before) + after
         return {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": labels}

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from lorakit.core.errors import DataError, ModelError, RecipeError
+from lorakit.models.places import places_of
 from lorakit.tasks.base import Features, Task
 from lorakit.tasks.benchmarks import benchmark_named
 from lorakit.tasks.options import DataOptions
@@ -102,7 +103,7 @@ def _learnable(rows: list[Features], longest: int) -> list[Features]:
 
 def longest_row(task: Task, tokenizer: Any, config: Any, options: DataOptions) -> int:
     """The most tokens of a row: what the recipe says, within what the model can place."""
-    places = [getattr(config, "max_position_embeddings", None), tokenizer.model_max_length]
+    places = [places_of(config), tokenizer.model_max_length]
     known = [place for place in places if isinstance(place, int) and 0 < place < 10**9]
     most = min(known, default=10**9)
     if options.max_length is None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from lorakit.core.errors import DataError, ModelError
 from lorakit.models.load import load_tokenizer, read_config
+from lorakit.models.places import places_of
 from lorakit.models.rehearse import Batch
 from lorakit.tasks import make_task
 from lorakit.tasks.base import Task
@@ -44,7 +45,7 @@ def expected(recipe: Recipe, task: Task, config: Any) -> Expected:
     except ModelError:  # a base without tokenizer: a plan needs none
         seen = None
     if seen is None:
-        most = getattr(config, "max_position_embeddings", None) or 10**9
+        most = places_of(config) or 10**9
         said = recipe.data.max_length
         length = min(most, said or LENGTH)
         where = "data.max_length" if said else "assumed, as the data were not read"

@@ -14,6 +14,7 @@ import torch
 from tqdm import tqdm
 from transformers import TrainerCallback
 
+from lorakit.core.folder import write_whole
 from lorakit.train.folder import EVENTS, LOG
 
 log = logging.getLogger("lorakit")
@@ -34,7 +35,7 @@ class Record(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Go on after the checkpoint's step: what was written past it happens again."""
         keep = [event for event in read_events(self.path) if event["step"] <= state.global_step]
-        self.path.write_text("".join(json.dumps(event) + "\n" for event in keep))
+        write_whole(self.path, "".join(json.dumps(event) + "\n" for event in keep).encode())
         self.stream = self.path.open("a", encoding="utf-8")
         self.before = seconds_of(keep)
         self.began = (time.perf_counter(), state.global_step)

@@ -149,6 +149,7 @@ def conduct(
     with owned(folder), logged(folder, quiet=quiet):
         if ready.begun is None:
             write_identity(folder, identity(recipe, ready.hashes, model, ready.extras))
+        if ready.begun is None or not (folder / "recipe.yaml").exists():
             write_whole(folder / "recipe.yaml", recipe.dump().encode())
         if isinstance(ready.plan, Allocation):
             write_plan(folder, ready.plan)

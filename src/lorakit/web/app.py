@@ -61,15 +61,15 @@ def serve(
     import socket
 
     host = host.lower()
-    if host in ("", "0.0.0.0", "::"):
-        raise LorakitError(
-            f"--host {host or repr(host)} is every address of this machine; expected the one that "
-            "browsers open, so that no other site's name leads here. Name that address."
-        )
     if host not in ("127.0.0.1", "localhost", "::1") and not users:
         raise LorakitError(
             f"--host {host} lets other machines in. Pass --auth NAME:PASSWORD as well, or leave "
             "--host out."
+        )
+    if host in ("", "0.0.0.0", "::"):
+        raise LorakitError(
+            f"--host {host or repr(host)} is every address of this machine; expected the one that "
+            "browsers open, so that no other site's name leads here. Name that address."
         )
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
