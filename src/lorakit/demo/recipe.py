@@ -36,7 +36,7 @@ def demo_recipe(folder: Path, output: str, *, model: str | None = None) -> Recip
                 "train": str(folder / "train.jsonl"), "eval": str(folder / "held_out.jsonl"),
                 "prompt": "{attributes}\n", "completion": "{description}",
             },
-            "lora": {"rank": 8, "alpha": 16, "targets": "all-linear"},
+            "lora": {"rank": 8, "alpha": 16},
             "train": {
                 "steps": 200, "batch_size": 16, "lr": 5e-3, "schedule": "cosine", "seed": 0,
                 "eval_every": 50, "save_every": 100, "device": "cpu",

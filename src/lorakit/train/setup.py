@@ -40,9 +40,8 @@ class RunTrainer(AdapterTrainer):
         model.train()
         scaled = self.model_accepts_loss_kwargs and count is not None
         share: Any = 1.0 if scaled else 1 / self.current_gradient_accumulation_steps
-        if (
-            scaled and count is not None and inputs["labels"].dim() == 1
-        ):  # of rows, whose loss is a mean: see `_share`
+        # The loss of rows is a mean: see `_share`.
+        if scaled and count is not None and inputs["labels"].dim() == 1:
             share, scaled = self._labels(inputs) / count, False
         own = [p for _, p in trained_parameters(self.adapted, self.adapter)]
         kept = [p.grad for p in own]
