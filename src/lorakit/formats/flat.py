@@ -34,12 +34,13 @@ _UNITS = _words("""
     input_blocks middle_block output_blocks emb_layers in_layers out_layers skip_connection
     time_embed label_emb double_blocks single_blocks img_attn txt_attn img_mlp txt_mlp img_mod
     txt_mod img_in txt_in time_in vector_in guidance_in final_layer in_layer out_layer
+    adaLN_modulation
     layer_norm wi_0 wi_1 o_proj
 """)
 _WORDS = _words("""
     attentions attn attn1 attn2 ff net resnets downsamplers upsamplers conv conv1 conv2 encoder
     layers mlp fc1 fc2 op proj qkv linear1 linear2 modulation lin block layer SelfAttention
-    DenseReluDense q k v o wi wo linear norm norm1 norm2
+    DenseReluDense q k v o wi wo linear norm norm1 norm2 out
 """)
 _KNOWN = {*_UNITS, *_WORDS}
 _LONGEST = max(unit.count("_") for unit in _UNITS) + 1

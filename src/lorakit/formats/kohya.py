@@ -3,7 +3,8 @@
 A module `unet.down_blocks.0...to_q` is `lora_unet_down_blocks_0_..._to_q`, with `lora_down.weight`
 A (rank, in) or (rank, in, *kernel), `lora_up.weight` B (out, rank) or (out, rank, 1, ...), `alpha`,
 one number, and `dora_scale` (out, 1, ...). A missing alpha is the rank. LyCORIS adds products that
-are read as factors of the same change.
+are read as factors of the same change. Files for SDXL and Flux name the layers as those models' own
+code does; they are read by diffusers' names unless the base at hand has the others.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from torch import Tensor
 from lorakit.core.errors import AdapterFileError, UnsupportedError, shortlist
 from lorakit.core.state import AdapterState
 from lorakit.formats import lycoris
-from lorakit.formats.components import part_of, refuse_tables
+from lorakit.formats.components import refuse_tables
 from lorakit.formats.content import Content, Options
 from lorakit.formats.flat import COMPONENTS, flatten, split_component, unflatten
+from lorakit.formats.kohya_names import by_diffusers, by_own_names
 from lorakit.formats.pairs import alpha_numbers, by_module, put, update_of
 
 name = "kohya"
@@ -67,6 +69,7 @@ def load(content: Content, modules: Collection[str] | None, options: Options) ->
         put(state.low_rank, path, update_of(key, parts, where), where)
     if state.method == "dora" and any(low.magnitude is None for low in state.low_rank.values()):
         raise UnsupportedError(f"{where} has magnitudes for some modules and not for others.")
+    by_diffusers(state, modules or (), where)
     return state
 
 
@@ -79,16 +82,13 @@ def save(
     that is not a module's own, the rest of its scale goes into B, in float32.
     """
     del modules
-    alphas = [state.scale(low) * low.rank for low in state.low_rank.values()]
+    refuse_tables(state, name)
+    low_rank, two = by_own_names(state, options)
+    alphas = [state.scale(low) * low.rank for low in low_rank.values()]
     alpha = Counter(alphas).most_common(1)[0][0] if alphas else 1.0
     tensors: dict[str, Tensor] = {}
-    refuse_tables(state, name)
-    told = str(state.origin.get("metadata", {}).get("ss_base_model_version", ""))
-    two = "sdxl" in told or any(
-        part_of(path, options)[0] == "text_encoder_2" for path in state.low_rank
-    )
-    for path, low in state.low_rank.items():
-        key = _key(path, options, two=two)
+    for path, low in low_rank.items():
+        key = _key(path, two=two)
         ones = [1] * len(low.kernel)
         tensors[f"{key}.lora_down.weight"] = low.A.view(low.rank, -1, *low.kernel).contiguous()
         rest = state.scale(low) * low.rank / alpha
@@ -131,8 +131,8 @@ def _path(key: str, modules: Collection[str] | None, where: str) -> str:
     return f"{component}.{inside}"
 
 
-def _key(path: str, options: Options, *, two: bool) -> str:
-    component, inside = part_of(path, options)
+def _key(path: str, *, two: bool) -> str:
+    component, _, inside = path.partition(".")
     if component.startswith("text_encoder") and inside.startswith("encoder.layers."):
         inside = f"text_model.{inside}"  # the name that every other tool reads
     if component == "text_encoder":
