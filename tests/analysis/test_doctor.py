@@ -29,6 +29,11 @@ def test_a_healthy_adapter(tmp_path):
     assert "fits the base" in str(found)
 
 
+def test_the_transformer_of_a_language_model_is_no_part_of_a_pipeline(tmp_path):
+    found = lk.doctor(saved(tmp_path / "a", family="gpt2"))
+    assert "in no part of an image pipeline" in found.tools["A1111, ComfyUI"][0]
+
+
 @pytest.mark.parametrize(
     ("options", "tool", "reason"),
     [

@@ -5,7 +5,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
 from torch.nn import functional as F
+from transformers import PreTrainedTokenizerFast
 
 from lorakit.core.errors import LorakitError
 from lorakit.demo import base_folder
@@ -88,6 +93,23 @@ def test_a_long_prompt_loses_its_beginning_and_a_long_answer_its_end(tokenizer):
         "completion", tokenizer, {"prompt": "ask", "completion": "word " * 50}, longest=20
     )
     assert len(row["input_ids"]) == 20
+
+
+def test_an_encoders_long_input_keeps_its_end_token():
+    words = WordLevel({"</s>": 0, "word": 1, "answer": 2, "?": 3}, unk_token="?")
+    inner = Tokenizer(words)
+    inner.pre_tokenizer = Whitespace()
+    inner.post_processor = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 0)])
+    ending = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="</s>", unk_token="?")
+    task, (row, short) = encoded(
+        "seq2seq", ending, {"input": "word " * 9, "output": "answer"},
+        {"input": "word", "output": "answer " * 9}, longest=5,
+    )  # fmt: skip
+    assert row["input_ids"] == ending("word " * 9, truncation=True, max_length=5)["input_ids"]
+    assert row["input_ids"] == [1, 1, 1, 1, 0]
+    assert row["labels"] == [2, 0]
+    assert short["labels"] == [2] * 5  # an answer that goes on is not taught to end here
+    assert task.cut == 2
 
 
 @pytest.mark.parametrize("name", ["{a!r}", "{a:>9}", "{}", "{a", "}"])

@@ -20,6 +20,7 @@ from lorakit.core.errors import (
     TrainingError,
 )
 from lorakit.eval.session import open_session
+from lorakit.jobs.history import runs
 from lorakit.layers import is_quantised
 from lorakit.methods.lora_plus import parameter_groups
 from lorakit.models.load import load_base
@@ -279,6 +280,17 @@ def test_a_loss_that_is_not_finite_stops_at_once(recipe_for, monkeypatch):
     assert newest is not None
     assert checkpoint.step_of(newest) == 6
     assert "loss is nan" in (Path(recipe.output) / "log.txt").read_text()
+
+
+def test_a_plain_error_is_the_last_word_of_the_log(recipe_for, monkeypatch):
+    def starved(self, *args, **kwargs):
+        raise MemoryError("no room for 4 GB\nand a page about it")
+
+    monkeypatch.setattr(Trainer, "training_step", starved)
+    with pytest.raises(MemoryError):
+        run(recipe_for(), quiet=True)
+    (found,) = runs(recipe_for().output)
+    assert (found.state, found.error) == ("failed", "MemoryError: no room for 4 GB")
 
 
 def test_a_base_with_an_infinite_weight_stops_at_once(recipe_for, bases):

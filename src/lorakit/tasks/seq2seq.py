@@ -24,11 +24,12 @@ class Seq2SeqTask(TokenTask):
         return [self._encode(a, b, tokenizer, longest) for a, b in examples]
 
     def _encode(self, source: str, target: str, tokenizer: Any, longest: int) -> Features:
-        inputs = list(tokenizer(source)["input_ids"])
+        ids = list(tokenizer(source)["input_ids"])
         outputs = list(tokenizer(text_target=target)["input_ids"])
-        if len(inputs) > longest or len(outputs) > longest:
+        if len(ids) > longest or len(outputs) > longest:
             self.cut += 1
-        ids = inputs[:longest]
+        if len(ids) > longest:  # an input keeps its end token, as answers will be asked for
+            ids = list(tokenizer(source, truncation=True, max_length=longest)["input_ids"])
         return {
             "input_ids": ids,
             "attention_mask": [1] * len(ids),

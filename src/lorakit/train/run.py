@@ -181,10 +181,13 @@ def logged(folder: Path, *, quiet: bool) -> Iterator[None]:
     handler = log_to(folder, quiet=quiet)
     try:
         yield
-    except LorakitError as error:
+    except Exception as error:
         # To the file alone: whoever called shows the error to the user. A stop is no error.
         level = "INFO" if isinstance(error, Stopped) else "ERROR"
-        handler.handle(logging.makeLogRecord({"levelname": level, "msg": str(error)}))
+        told = str(error)
+        if not isinstance(error, LorakitError):  # of torch's pages on too little memory, the first
+            told = ": ".join([type(error).__name__, *told.strip().splitlines()[:1]])
+        handler.handle(logging.makeLogRecord({"levelname": level, "msg": told}))
         raise
     finally:
         log.removeHandler(handler)
