@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -10,7 +11,7 @@ from typing import Any
 from lorakit.study.figures import Axis, Picture, canvas, dress, legend, plain, style
 
 # Where a label may stand around its point, in points of print: near first, far with a leader line.
-_RINGS = (9, 20, 34, 50, 70)
+_RINGS = (9, 20, 34, 50, 70, 90)
 _SIDES = ((1, 0.3), (1, -0.8), (-1, 0.3), (-1, -0.8), (0, 1), (0, -1.2), (1, 1), (-1, 1))
 
 
@@ -43,7 +44,7 @@ def pareto(
             color=colour, marker=marker, markersize=7, linestyle="none", capsize=2.5, lw=1,
         )  # fmt: skip
     best = front(points, more_is_better=more_is_better)
-    axes.plot(
+    (handles["best at its cost"],) = axes.plot(
         [point.cost for point in best], [point.score for point in best], color="#555555",
         lw=1, linestyle="--", zorder=1,
     )  # fmt: skip
@@ -80,11 +81,9 @@ def _name_points(figure: Any, axes: Any, points: Sequence[Point], best: Sequence
                 for v in (point.low, point.high)]  # fmt: skip
         taken.append(Bbox.from_extents(x - 3 * unit, ends[0], x + 3 * unit, ends[1]))
     ends = [axes.transData.transform((point.cost, point.score)) for point in best]
-    for (x, y), (x2, y2) in pairwise(ends):
-        count = max(1, round(max(abs(x2 - x), abs(y2 - y)) / (4 * unit)))
-        for part in range(1, count):
-            place = (x + (x2 - x) * part / count, y + (y2 - y) * part / count)
-            taken.append(Bbox.from_bounds(place[0] - unit, place[1] - unit, 2 * unit, 2 * unit))
+    for begin, end in pairwise(ends):
+        taken += _along(begin, end, unit)
+    names: list[Any] = []
     # The crowded ones choose first.
     order = sorted(range(len(points)), key=lambda i: _nearest(spots, i))
     for number in order:
@@ -93,10 +92,15 @@ def _name_points(figure: Any, axes: Any, points: Sequence[Point], best: Sequence
             xytext=(0, 0), textcoords="offset points", fontsize=9, va="center",
         )  # fmt: skip
         box = text.get_window_extent(renderer)
-        chosen = _place(spots[number], (box.width, box.height), taken, room, unit)
+        others = [spot for at, spot in enumerate(spots) if at != number]
+        size = (box.width, box.height)
+        chosen = _place(spots[number], size, [*taken, *names], others, names, room, unit)
         text.remove()
         shift, aligned, box, far = chosen
-        taken.append(box)
+        names.append(box)
+        if far:
+            end = [at + by * unit for at, by in zip(spots[number], shift)]
+            taken += _along(spots[number], end, unit)
         line = {"arrowstyle": "-", "color": "#888888", "lw": 0.7, "shrinkB": 4} if far else None
         text = axes.annotate(
             plain(points[number].name), (points[number].cost, points[number].score),
@@ -107,8 +111,9 @@ def _name_points(figure: Any, axes: Any, points: Sequence[Point], best: Sequence
 
 
 def _place(
-    spot: Any, size: tuple[float, float], taken: Sequence[Any], room: Any, unit: float
-) -> tuple[tuple[float, float], str, Any, bool]:
+    spot: Any, size: tuple[float, float], taken: Sequence[Any], others: Sequence[Any],
+    names: Sequence[Any], room: Any, unit: float,
+) -> tuple[tuple[float, float], str, Any, bool]:  # fmt: skip
     """The first free offset in points, its alignment, the box it fills, and if it is far off."""
     from matplotlib.transforms import Bbox
 
@@ -116,17 +121,26 @@ def _place(
     best: tuple[float, Any] | None = None
     for ring in _RINGS:
         for across, up in _SIDES:
+            if not across and ring > _RINGS[1]:
+                continue  # the leader line would run along the point's own bar
             aligned = {1: "left", -1: "right", 0: "center"}[across]
             left = spot[0] + across * ring * unit - {1: 0, -1: width, 0: width / 2}[across]
             middle = spot[1] + up * ring * unit
             box = Bbox.from_bounds(left, middle - height / 2, width, height).padded(1.5 * unit)
             covered = sum(_shared(box, other) for other in taken)
             inside = _shared(box, room) / max(box.width * box.height, 1e-9)
-            cost = covered + (1 - inside) * 1e6
-            found = ((across * ring, up * ring), aligned, box, ring > _RINGS[0])
+            far = ring > _RINGS[0]
+            end = (spot[0] + across * ring * unit, middle)
+            crossed = far and (
+                any(_distance(other, spot, end) < 6 * unit for other in others)
+                or any(_shared(step, own) for step in _along(spot, end, unit) for own in names)
+            )
+            hidden = sum(_shared(box, own) for own in names)  # worse than a line that is crossed
+            cost = covered + (1 - inside) * 1e6 + crossed * 1e3 + hidden * 1e4
+            found = ((across * ring, up * ring), aligned, box, far)
             if best is None or cost < best[0] - 1e-9:
                 best = (cost, found)
-            if covered == 0 and inside > 0.999:
+            if covered == 0 and inside > 0.999 and not crossed:
                 return found
     assert best is not None
     return best[1]
@@ -137,6 +151,24 @@ def _shared(one: Any, two: Any) -> float:
     wide = min(one.x1, two.x1) - max(one.x0, two.x0)
     high = min(one.y1, two.y1) - max(one.y0, two.y0)
     return max(0.0, wide) * max(0.0, high)
+
+
+def _along(begin: Any, end: Any, unit: float) -> list[Any]:
+    """Small boxes along a line, between its ends."""
+    from matplotlib.transforms import Bbox
+
+    (x, y), (x2, y2) = begin, end
+    count = max(1, round(max(abs(x2 - x), abs(y2 - y)) / (4 * unit)))
+    steps = [(x + (x2 - x) * part / count, y + (y2 - y) * part / count) for part in range(1, count)]
+    return [Bbox.from_bounds(a - unit, b - unit, 2 * unit, 2 * unit) for a, b in steps]
+
+
+def _distance(point: Any, begin: Any, end: Any) -> float:
+    """From a point to a leader line, but for where it leaves the point that it is for."""
+    (x, y), (a, b), (c, d) = point, begin, end
+    square = (c - a) ** 2 + (d - b) ** 2
+    along = min(1.0, max(0.0, ((x - a) * (c - a) + (y - b) * (d - b)) / square))
+    return math.hypot(x - a - along * (c - a), y - b - along * (d - b)) if along else math.inf
 
 
 def _nearest(spots: Sequence[Any], number: int) -> float:

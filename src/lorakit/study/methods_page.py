@@ -294,7 +294,9 @@ def _trades(
     )  # fmt: skip
     return [
         pareto(
-            f"score-over-{name}", f"Score against {what}; nothing beats the methods on the line.",
+            f"score-over-{name}",
+            f"Score against {what}, with 95 % intervals; nothing beats those on the line at its "
+            "cost.",
             axis, Axis(label),
             [Point(m, cost, means[m].mean, means[m].low, means[m].high, entry_named(m).family)
              for m, cost in of.items()],
