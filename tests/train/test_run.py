@@ -282,6 +282,18 @@ def test_a_loss_that_is_not_finite_stops_at_once(recipe_for, monkeypatch):
     assert "loss is nan" in (Path(recipe.output) / "log.txt").read_text()
 
 
+def test_one_process_trains_on_one_device_of_several(recipe_for, monkeypatch):
+    class Two(TrainingArguments):
+        def __post_init__(self):
+            super().__post_init__()
+            self._n_gpu = 2
+
+    monkeypatch.setattr("lorakit.train.setup.TrainingArguments", Two)
+    recipe = recipe_for()
+    found = arguments(recipe, 10, best=None, device="cpu")
+    assert found.train_batch_size == recipe.train.batch_size
+
+
 def test_a_plain_error_is_the_last_word_of_the_log(recipe_for, monkeypatch):
     def starved(self, *args, **kwargs):
         raise MemoryError("no room for 4 GB\nand a page about it")

@@ -119,7 +119,7 @@ def arguments(
     tenth = max(10, math.ceil(steps / 10))
     schedule = "constant_with_warmup" if options.schedule == "constant" else options.schedule
     chooses = best is not None and (options.keep_best or options.patience is not None)
-    return TrainingArguments(
+    found = TrainingArguments(
         output_dir=str(Path(recipe.output).expanduser() / CHECKPOINTS),
         max_steps=steps,
         per_device_train_batch_size=options.batch_size,
@@ -151,6 +151,10 @@ def arguments(
         disable_tqdm=True,
         log_level="error",
     )
+    # A process trains on one device, as steps and epochs are counted. With several GPUs in sight
+    # Trainer would deal every batch out to all of them, and take so many times the rows.
+    found._n_gpu = min(found.n_gpu, 1)
+    return found
 
 
 def _logits(found: Any) -> Tensor:
