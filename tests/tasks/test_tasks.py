@@ -142,6 +142,16 @@ def test_chat_learns_the_assistants_turn_and_its_end(fields, tokenizer):
     assert "ask" in tokenizer.decode(row["input_ids"])
 
 
+def test_chat_that_the_assistant_opens_learns_no_mark_of_the_template(tokenizer):
+    turns = [("assistant", "hello"), ("user", "ask"), ("assistant", "yes")]
+    fields = {"messages": [{"role": r, "content": c} for r, c in turns]}
+    _, (row,) = encoded("chat", tokenizer, fields, chat_template=CHATML)
+    assert learned(row, tokenizer) == "hello<|im_end|>\nyes<|im_end|>\n"
+    told = "{{ '<s>system: be kind\n' }}" + CHATML  # a template with a beginning of its own
+    _, (row,) = encoded("chat", tokenizer, fields, chat_template=told)
+    assert learned(row, tokenizer) == "hello<|im_end|>\nyes<|im_end|>\n"
+
+
 def test_chat_learns_every_turn_of_the_assistant(tokenizer):
     turns = [("user", "one"), ("assistant", "two"), ("user", "three"), ("assistant", "four")]
     fields = {"system": "be kind", "messages": [{"role": r, "content": c} for r, c in turns]}
