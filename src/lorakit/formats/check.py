@@ -20,7 +20,7 @@ from lorakit.core.site import own_parameters, walk
 from lorakit.core.state import AdapterState, digest
 from lorakit.formats.packing import packed
 from lorakit.layers.form import Form
-from lorakit.methods.whole import check_biased
+from lorakit.methods.whole import check_biased, unfolded
 
 MERGED = "lorakit_merged"  # in a model's config: the adapters that its weights already hold
 
@@ -56,6 +56,7 @@ def check_state(root: nn.Module, state: AdapterState, where: str) -> None:
             _same(where, f"{target} magnitude", (rows,), low.magnitude)
     for target in state.parameters:
         _module(modules, split_target(target)[0], where)
+    _unfold(modules, state)
     for path in list(state.extras):
         _check_extra(_module(modules, path, where), path, state, where)
     both = [
@@ -67,6 +68,20 @@ def check_state(root: nn.Module, state: AdapterState, where: str) -> None:
             "with PEFT, or merge it there."
         )
     _check_biases(modules, state, where)
+
+
+def _unfold(modules: dict[str, nn.Module], state: AdapterState) -> None:
+    """Give the values of containers that were trained in full to the modules in them, in place."""
+    for path in [path for path in state.extras if path in modules]:
+        inner = unfolded(modules, path)
+        if inner == [path]:
+            continue
+        for own in inner:
+            state.extras.setdefault(own, {})
+        for name, value in state.extras.pop(path).items():
+            whole = f"{path}.{name}"
+            owner = next((own for own in inner if whole.startswith(f"{own}.")), path)
+            state.extras.setdefault(owner, {})[whole.removeprefix(f"{owner}.")] = value
 
 
 def check_base(root: nn.Module, recorded: dict[str, Any], where: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from lorakit.layers.norm import NormShift, is_norm
 _BIASED = ("torch.nn.modules.linear.Linear", "transformers.pytorch_utils.Conv1D",
           "torch.nn.modules.normalization.LayerNorm", "bitsandbytes.nn.modules.Linear4bit",
           "bitsandbytes.nn.modules.Linear8bitLt")  # fmt: skip
+_CALLS_INNER = (nn.Sequential.forward, nn.Module.forward)
 
 
 def in_full(
@@ -97,7 +98,10 @@ def check_biased(module: nn.Module, path: str) -> None:
 
 
 def find_extras(root: nn.Module, patterns: tuple[str, ...]) -> list[str]:
-    """The modules that the patterns mean, outermost first, or `PlanError` for one without any."""
+    """The modules that the patterns mean, outermost first, or `PlanError` for one without any.
+
+    In place of containers it gives what is in them (`unfolded`).
+    """
     modules = own_modules(root)
     found: list[str] = []
     for pattern in patterns:
@@ -110,7 +114,25 @@ def find_extras(root: nn.Module, patterns: tuple[str, ...]) -> list[str]:
     empty = next((path for path in found if not list(modules[path].parameters())), None)
     if empty is not None:
         raise PlanError(f"extras: {empty!r} has no parameters to train. Name another module.")
-    return [path for path in found if not any(path.startswith(f"{other}.") for other in found)]
+    outer = [path for path in found if not any(path.startswith(f"{other}.") for other in found)]
+    return [own for path in outer for own in unfolded(modules, path)]
+
+
+def unfolded(modules: Mapping[str, nn.Module], path: str) -> list[str]:
+    """The path; of a container that only calls what is in it, the paths in it with parameters.
+
+    A `Sequential` calls all that hangs in it, also what an adapter hangs there, and a `ModuleList`
+    is called by no one.
+    """
+    module = modules[path]
+    if (
+        type(module).forward not in _CALLS_INNER
+        or next(module.parameters(recurse=False), None) is not None
+    ):
+        return [path]
+    inner = [own for own in modules if own and own.rpartition(".")[0] == path]
+    full = [own for own in inner if next(modules[own].parameters(), None) is not None]
+    return [deep for own in full for deep in unfolded(modules, own)]
 
 
 def bias_of(layer: nn.Module) -> Tensor:
