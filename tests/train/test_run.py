@@ -116,6 +116,25 @@ def test_every_task_trains_and_leaves_a_whole_run(task, family, metric, changes,
     assert manifest["run"]["data"]["train"].keys() == {"train.jsonl"}
 
 
+def test_a_new_head_for_a_score_begins_at_the_mean(recipe_for, tmp_path):
+    recipe = recipe_for("regression", "bert", train__lr=2e-3)
+    rows = [json.loads(line) for line in (tmp_path / "train.jsonl").read_text().splitlines()]
+    shifted = [{**row, "score": 1000.0 + row["score"]} for row in rows]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in shifted))
+    (tmp_path / "eval.jsonl").write_text((tmp_path / "train.jsonl").read_text())
+    result = run(recipe, quiet=True)
+    # From 0 the first loss would be 1,000,000, and twelve steps would not come near.
+    losses = [
+        event["loss"] for event in read_events(result.folder / "events.jsonl") if "loss" in event
+    ]
+    assert losses[0] < 100
+    assert result.metrics["eval_mse"] < 100
+    tensors = load_file(result.adapter / "adapter_model.safetensors")
+    (bias,) = [value for key, value in tensors.items() if key.endswith("classifier.bias")]
+    mean = sum(row["score"] for row in shifted) / len(shifted)
+    assert float(bias) == pytest.approx(mean, abs=0.1)
+
+
 def test_a_new_head_travels_with_its_adapter(recipe_for):
     """The head of a classifier is fresh: saved and loaded, it must answer as it did in training."""
     recipe = recipe_for("classification", "bert", train__lr=2e-3)

@@ -41,7 +41,7 @@ from lorakit.train.recipe import ENDED, Recipe
 from lorakit.train.record import Record, log_to, read_events, seconds_of
 from lorakit.train.setup import Flow, Meet, RunTrainer, make_trainer
 from lorakit.train.source import Source
-from lorakit.train.start import chosen_method
+from lorakit.train.start import centre_score, chosen_method
 
 NAME = "trained"
 log = logging.getLogger("lorakit")
@@ -126,6 +126,7 @@ def prepare(
     if begun is not None:
         check_same_base(begun, base.model)
     padding = tokenizer.pad_token_id
+    centre_score(task, base.model, base.fresh, data[0])
     method = chosen_method(recipe, task, base.model, data[0], padding=padding, extras=extras)
     chosen = ranks_of(recipe, base.model, data[0], padding, begun=folder if resume else None)
     report = inject(base.model, chosen, name=name, method=method)
