@@ -9,6 +9,7 @@ from torch import nn
 
 import lorakit as lk
 from families import randomise
+from lorakit.core.state import LowRankState
 from lorakit.formats import flux, sgm
 from lorakit.formats.load import read_adapter
 
@@ -182,6 +183,33 @@ def test_diffusers_reads_flux_the_same(tmp_path):
     }
     assert found.keys() == named.keys()
     torch.testing.assert_close(found, named, rtol=0, atol=0)
+
+
+def test_parts_of_a_fused_layer_that_differ():
+    """Of other ranks and scales, one of them without a change, and with DoRA's magnitudes."""
+    torch.manual_seed(0)
+    block = "transformer_blocks.0.attn"
+
+    def low(rank, alpha, magnitude=None):
+        return LowRankState(
+            "linear", torch.randn(rank, 4), torch.randn(4, rank), alpha, magnitude=magnitude
+        )
+
+    parts = {f"{block}.to_q": low(2, 2.0), f"{block}.to_v": low(3, 9.0)}
+    (fused,) = flux.from_diffusers(parts).values()
+    whole = fused.alpha / fused.rank * fused.B @ fused.A
+    expected = [parts[f"{block}.to_q"], None, parts[f"{block}.to_v"]]
+    for rows, own in zip(whole.split(4), expected):
+        change = torch.zeros(4, 4) if own is None else own.alpha / own.rank * own.B @ own.A
+        torch.testing.assert_close(rows, change)
+    kept = {f"{block}.to_q": low(2, 2.0, torch.ones(4))}
+    assert flux.from_diffusers(kept) == kept  # the others' magnitudes are not known
+    named = {f"{block}.{leaf}": low(2, 2.0, torch.rand(4)) for leaf in ("to_q", "to_k", "to_v")}
+    (fused,) = flux.from_diffusers(named).values()
+    back = flux.to_diffusers({"double_blocks.0.img_attn.qkv": fused})
+    assert list(back) == list(named)
+    for path, own in named.items():
+        assert torch.equal(back[path].magnitude, own.magnitude)
 
 
 def test_layers_of_another_transformer_keep_their_names(tmp_path):
