@@ -35,6 +35,8 @@ def lines(*rows: object) -> str:
 CORPUS: dict[str, tuple[str, dict, dict]] = {
     # recipes
     "a mistyped field": ("Did you mean lora.rank", {"lora.rnak": 4}, {}),
+    "a mistyped word": ("Did you mean 'completion'", {"task": "complection"}, {}),
+    "two mistakes": ("Also: lora.rnak", {"task": "complection", "lora.rnak": 4}, {}),
     "a mistyped part": ("Did you mean lora", {"lroa": {"rank": 4}}, {}),
     "a field in the wrong part": ("Did you mean train.lr", {"lora.lr": 1e-3}, {}),
     "no model": ("model is missing", {"model": ...}, {}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from lorakit.core.errors import RecipeError
+from lorakit.core.errors import RecipeError, did_you_mean
 from lorakit.tasks.benchmarks import benchmark_named
 from lorakit.tasks.options import DataOptions, Part
 from lorakit.train.options import (
@@ -226,6 +227,9 @@ def _swept(given: Any) -> Any:
     return found
 
 
+_TOLD = 5  # problems of a recipe that are told at once
+
+
 def _explain(error: ValidationError) -> str:
     problems = error.errors(include_url=False, include_context=False)
     # A union reports each of its members: say what is wrong with a field once.
@@ -233,9 +237,9 @@ def _explain(error: ValidationError) -> str:
     for problem in problems:
         path = ".".join(str(part) for part in problem["loc"] if _is_field(part))
         seen.setdefault(path, _problem(path, problem))
-    messages = list(seen.values())
-    more = f" ({len(messages) - 1} more problems)" if len(messages) > 1 else ""
-    return messages[0] + more
+    messages, left = list(seen.values())[:_TOLD], len(seen) - _TOLD
+    more = f" ({left} more {'problem' if left == 1 else 'problems'})" if left > 0 else ""
+    return " Also: ".join(messages) + more
 
 
 def _is_field(part: object) -> bool:
@@ -253,6 +257,8 @@ def _problem(path: str, problem: Any) -> str:
     got = repr(problem["input"])
     shown = got if len(got) <= 60 else got[:57] + "..."
     end = "" if message.endswith((".", "?")) else "."
+    if problem["type"] == "literal_error":
+        end += did_you_mean(str(problem["input"]), re.findall(r"'([^']+)'", message))
     return f"{path} is {shown}: {message[:1].lower() + message[1:]}{end}{_about(path)}"
 
 
