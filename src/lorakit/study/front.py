@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 from lorakit.study.figures import Axis, Picture, canvas, dress, legend, plain, style
 
-# Where a label may stand around its point, in points of print: near first, far with a leader line.
-_RINGS = (9, 20, 34, 50, 70, 90)
-_SIDES = ((1, 0.3), (1, -0.8), (-1, 0.3), (-1, -0.8), (0, 1), (0, -1.2), (1, 1), (-1, 1))
+# Where a name may stand around its point, in points of print: near first, far with a leader line.
+_RINGS = (9, 18, 28, 40, 55, 70, 90, 115)
+_ANGLES = [
+    math.radians(sign * angle) for angle in (15, 45, 75, 90, 105, 135, 165) for sign in (1, -1)
+]
 
 
 @dataclass(frozen=True)
@@ -73,77 +75,95 @@ def _name_points(figure: Any, axes: Any, points: Sequence[Point], best: Sequence
     halo = [withStroke(linewidth=2.5, foreground="white")]  # over the front's line
     figure.draw_without_rendering()  # so that the places of points and texts are known
     renderer, unit = figure.canvas.get_renderer(), figure.dpi / 72
-    room = axes.get_window_extent(renderer)
     spots = [axes.transData.transform((point.cost, point.score)) for point in points]
-    taken = [Bbox.from_bounds(x - 5 * unit, y - 5 * unit, 10 * unit, 10 * unit) for x, y in spots]
+    bars, lines = [], []
     for point, (x, y) in zip(points, spots):
         ends = [y if v is None else axes.transData.transform((point.cost, v))[1]
                 for v in (point.low, point.high)]  # fmt: skip
-        taken.append(Bbox.from_extents(x - 3 * unit, ends[0], x + 3 * unit, ends[1]))
+        bars.append(Bbox.from_extents(x - 3 * unit, ends[0], x + 3 * unit, ends[1]))
     ends = [axes.transData.transform((point.cost, point.score)) for point in best]
     for begin, end in pairwise(ends):
-        taken += _along(begin, end, unit)
-    names: list[Any] = []
+        lines += _along(begin, end, unit)
+    scene = _Scene(unit, axes.get_window_extent(renderer), spots, bars, lines)
     # The crowded ones choose first.
-    order = sorted(range(len(points)), key=lambda i: _nearest(spots, i))
-    for number in order:
+    for number in sorted(range(len(points)), key=lambda i: _nearest(spots, i)):
         text = axes.annotate(
             plain(points[number].name), (points[number].cost, points[number].score),
             xytext=(0, 0), textcoords="offset points", fontsize=9, va="center",
         )  # fmt: skip
         box = text.get_window_extent(renderer)
-        others = [spot for at, spot in enumerate(spots) if at != number]
-        size = (box.width, box.height)
-        chosen = _place(spots[number], size, [*taken, *names], others, names, room, unit)
         text.remove()
-        shift, aligned, box, far = chosen
-        names.append(box)
-        if far:
-            end = [at + by * unit for at, by in zip(spots[number], shift)]
-            taken += _along(spots[number], end, unit)
-        line = {"arrowstyle": "-", "color": "#888888", "lw": 0.7, "shrinkB": 4} if far else None
+        place = scene.place(number, box.width, box.height)
+        leader = {"arrowstyle": "-", "color": "#888888", "lw": 0.7, "shrinkB": 4}
         text = axes.annotate(
             plain(points[number].name), (points[number].cost, points[number].score),
-            xytext=shift, textcoords="offset points", fontsize=9, va="center", ha=aligned,
-            arrowprops=line, path_effects=halo,
+            xytext=place.shift, textcoords="offset points", fontsize=9, va="center",
+            ha=place.aligned, arrowprops=leader if place.leader else None, path_effects=halo,
         )  # fmt: skip
         text.set_in_layout(False)  # else the axes would move from under the names
 
 
-def _place(
-    spot: Any, size: tuple[float, float], taken: Sequence[Any], others: Sequence[Any],
-    names: Sequence[Any], room: Any, unit: float,
-) -> tuple[tuple[float, float], str, Any, bool]:  # fmt: skip
-    """The first free offset in points, its alignment, the box it fills, and if it is far off."""
-    from matplotlib.transforms import Bbox
+@dataclass(frozen=True)
+class _Place:
+    """Where a name stands: its offset in points, alignment, box, and its leader line as boxes."""
 
-    width, height = size
-    best: tuple[float, Any] | None = None
-    for ring in _RINGS:
-        for across, up in _SIDES:
-            if not across and ring > _RINGS[1]:
-                continue  # the leader line would run along the point's own bar
-            aligned = {1: "left", -1: "right", 0: "center"}[across]
-            left = spot[0] + across * ring * unit - {1: 0, -1: width, 0: width / 2}[across]
-            middle = spot[1] + up * ring * unit
-            box = Bbox.from_bounds(left, middle - height / 2, width, height).padded(1.5 * unit)
-            covered = sum(_shared(box, other) for other in taken)
-            inside = _shared(box, room) / max(box.width * box.height, 1e-9)
-            far = ring > _RINGS[0]
-            end = (spot[0] + across * ring * unit, middle)
-            crossed = far and (
-                any(_distance(other, spot, end) < 6 * unit for other in others)
-                or any(_shared(step, own) for step in _along(spot, end, unit) for own in names)
-            )
-            hidden = sum(_shared(box, own) for own in names)  # worse than a line that is crossed
-            cost = covered + (1 - inside) * 1e6 + crossed * 1e3 + hidden * 1e4
-            found = ((across * ring, up * ring), aligned, box, far)
-            if best is None or cost < best[0] - 1e-9:
-                best = (cost, found)
-            if covered == 0 and inside > 0.999 and not crossed:
-                return found
-    assert best is not None
-    return best[1]
+    shift: tuple[float, float]
+    aligned: str
+    box: Any
+    leader: list[Any]
+
+
+class _Scene:
+    """What a picture has, in pixels, so that a name finds the place that hides the least."""
+
+    def __init__(self, unit: float, room: Any, spots: Any, bars: list[Any], lines: list[Any]):
+        from matplotlib.transforms import Bbox
+
+        self.unit, self.room, self.spots = unit, room, spots  # a unit is a point of print
+        half = 5 * unit
+        marks = [Bbox.from_bounds(x - half, y - half, 2 * half, 2 * half) for x, y in spots]
+        # What a name would cover, with the price of a pixel of it.
+        self.things = [*((own, 20) for own in marks), *((own, 3) for own in bars),
+                       *((own, 1) for own in lines)]  # fmt: skip
+        self.names: list[Any] = []
+
+    def place(self, number: int, width: float, height: float) -> _Place:
+        """The best place for the name of a point, which is taken from then on."""
+        best = min(self._places(number, width, height), key=lambda own: self._cost(number, own))
+        self.names.append(best.box)
+        self.things += [(own, 1) for own in best.leader]
+        return best
+
+    def _places(self, number: int, width: float, height: float) -> Iterator[_Place]:
+        from matplotlib.transforms import Bbox
+
+        x, y = self.spots[number]
+        for ring in _RINGS:
+            for angle in _ANGLES:
+                across, up = math.cos(angle), math.sin(angle)
+                aligned = "left" if across > 0.2 else "right" if across < -0.2 else "center"
+                shift = (across * ring, up * ring)
+                end = (x + shift[0] * self.unit, y + shift[1] * self.unit)
+                left = end[0] - {"left": 0, "right": width, "center": width / 2}[aligned]
+                box = Bbox.from_bounds(left, end[1] - height / 2, width, height)
+                leader = _along((x, y), end, self.unit) if ring > _RINGS[0] else []
+                yield _Place(shift, aligned, box.padded(1.5 * self.unit), leader)
+
+    def _cost(self, number: int, place: _Place) -> float:
+        box, unit = place.box, self.unit
+        outside = 1 - _shared(box, self.room) / (box.width * box.height)
+        cost = 1e6 * outside + 1e4 * sum(_shared(box, own) for own in self.names)
+        cost += sum(price * _shared(box, own) for own, price in self.things)
+        if place.leader:
+            x, y = self.spots[number]
+            end = (x + place.shift[0] * unit, y + place.shift[1] * unit)
+            others = [own for at, own in enumerate(self.spots) if at != number]
+            near = sum(_distance(own, (x, y), end) < 5 * unit for own in others)
+            over = sum(_shared(step, own) > 0 for step in place.leader for own in self.names)
+            # A line that is long, upright along a bar, over a name or another's mark misleads.
+            upright = abs(place.shift[0]) < 3
+            cost += math.hypot(*place.shift) + 100 * near + 500 * over + 100 * upright
+        return cost
 
 
 def _shared(one: Any, two: Any) -> float:
