@@ -148,12 +148,12 @@ def train(recipe: Any, rows: list[dict[str, Any]]) -> tuple[int, list[float]]:
     """Make the model and train it as `lorakit train` does; its peak in bytes, its steps' times."""
     import torch
 
-    from lorakit.methods import method_named
     from lorakit.methods.inject import inject
     from lorakit.models.checkpointing import checkpoint_blocks
     from lorakit.models.load import DTYPES, read_config, structure
     from lorakit.train.forecast import Question
     from lorakit.train.setup import make_trainer
+    from lorakit.train.start import chosen_method
 
     question = Question(recipe, seen=object())  # type: ignore[arg-type]
     chosen, _, extras = question.cost()
@@ -162,8 +162,7 @@ def train(recipe: Any, rows: list[dict[str, Any]]) -> tuple[int, list[float]]:
     torch.set_default_dtype(DTYPES[recipe.train.precision])  # as a base is loaded: never wider
     model = type(empty)(empty.config)
     torch.set_default_dtype(torch.float32)
-    options = recipe.lora
-    method = method_named(options.method)(dropout=options.dropout, extras=tuple(extras))
+    method = chosen_method(recipe, question.task, model, rows, padding=0, extras=extras)
     inject(model, chosen, name="trained", method=method)
     model.config.use_cache = False
     if recipe.train.checkpointing:
