@@ -35,6 +35,18 @@ def test_the_readmes_example_runs(tmp_path, monkeypatch, capsys):
     assert scope["both"].shape[0] == 2
 
 
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="reads Linux's own marks")
+def test_the_benchmark_of_the_planner_trains(tmp_path):
+    """It makes a run of its own, by parts that training has: tiny, and without its figures."""
+    own = runpy.run_path(str(ROOT / "benchmarks" / "plan.py"))
+    case = own["CASES"][-1]
+    recipe = own["recipe_of"](case, tmp_path, small=True)
+    assert recipe.method == case.lora["method"] == "dora"
+    peak, times = own["train"](recipe, own["rows_of"](case, 512, small=True))
+    assert peak > 0
+    assert len(times) == own["STEPS"] - 1
+
+
 def test_the_readmes_recipe_is_one():
     recipe = make_recipe(yaml.safe_load(block("yaml")))
     assert recipe.task == "completion"

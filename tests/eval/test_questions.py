@@ -76,6 +76,12 @@ def test_conversations_are_asked_up_to_the_last_turn_of_the_assistant():
     assert found.prompt.endswith("<|im_start|>assistant\n")
 
 
+def test_a_conversation_that_the_assistant_opens_is_asked_as_it_is_trained():
+    row = {"messages": [{"role": "assistant", "content": "hello"}]}
+    (found,) = asked("chat", row, chat_template="chatml")
+    assert (found.prompt, found.references) == ("<|im_start|>assistant\n", ("hello",))
+
+
 def test_classes_have_no_written_answers():
     with pytest.raises(RecipeError, match="Leave out --metrics"):
         asked("classification", {"text": "a", "label": 1})

@@ -67,6 +67,12 @@ def text_adapter() -> AdapterState:
     return AdapterState(low, extras={"classifier": head})
 
 
+def gpt2_adapter() -> AdapterState:
+    """An update below a `transformer` that is no part of an image pipeline."""
+    low = LowRankState("linear", torch.randn(2, 8), torch.randn(8, 2), 4.0)
+    return AdapterState({"transformer.h.0.attn.c_proj": low})
+
+
 def write(state: AdapterState, folder, name: str):
     form = next(form for form in FORMATS if form.name == name)
     folder.mkdir()
@@ -177,6 +183,8 @@ def test_what_a_format_cannot_hold_is_refused_or_listed(tmp_path):
     ("state", "to", "message"),
     [
         (text_adapter(), "kohya", "in no part of an image pipeline"),
+        (gpt2_adapter(), "kohya", "in no part of an image pipeline"),
+        (gpt2_adapter(), "diffusers", "in no part of an image pipeline"),
         (image_adapter(), "loralib", "readers know one alpha"),
         (image_adapter(), "koya", "Did you mean 'kohya'"),
     ],

@@ -83,6 +83,14 @@ def test_every_layer_of_sdxl_has_one_name_each_way():
     assert "output_blocks.5.2.conv" in theirs
 
 
+@pytest.mark.parametrize(
+    "path", ["middle_block.1", "middle_block.3.x", "input_blocks.0.1.x", "input_blocks.4", "x", ""]
+)
+def test_what_is_no_layer_of_sdxl_is_none(path):
+    assert sgm.to_diffusers(path) is None
+    assert sgm.from_diffusers(path) is None
+
+
 def test_files_for_sdxl_load_onto_diffusers_modules(tmp_path):
     both = adapted({"unet": unet()})
     expected = picture(both["unet"])

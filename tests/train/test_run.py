@@ -24,6 +24,8 @@ from lorakit.jobs.history import runs
 from lorakit.layers import is_quantised
 from lorakit.methods.lora_plus import parameter_groups
 from lorakit.models.load import load_base
+from lorakit.tasks import make_task
+from lorakit.tasks.options import DataOptions
 from lorakit.train import AdapterTrainer, checkpoint
 from lorakit.train import run as run_module
 from lorakit.train.identity import hash_data
@@ -32,6 +34,7 @@ from lorakit.train.recipe import make_recipe
 from lorakit.train.record import read_events
 from lorakit.train.run import run
 from lorakit.train.setup import arguments
+from lorakit.train.start import centre_score
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:torch.*")
 
@@ -133,6 +136,13 @@ def test_a_new_head_for_a_score_begins_at_the_mean(recipe_for, tmp_path):
     (bias,) = [value for key, value in tensors.items() if key.endswith("classifier.bias")]
     mean = sum(row["score"] for row in shifted) / len(shifted)
     assert float(bias) == pytest.approx(mean, abs=0.1)
+
+
+def test_a_mean_that_a_narrow_head_cannot_hold_is_its_largest_number():
+    model = torch.nn.ModuleDict({"head": torch.nn.Linear(2, 1).half()})
+    rows = [{"labels": -2e5}, {"labels": -1e5}]
+    centre_score(make_task("regression", DataOptions(train="x")), model, ["head"], rows)
+    assert model["head"].bias.item() == torch.finfo(torch.float16).min
 
 
 def test_a_new_head_travels_with_its_adapter(recipe_for):

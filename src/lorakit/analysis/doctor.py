@@ -119,8 +119,6 @@ def _images(state: AdapterState) -> list[str]:
 
 
 def _in_pipeline(path: str) -> bool:
-    if path.startswith(_LANGUAGE):
-        return False
     try:
         part_of(path, Options())
     except UnsupportedError:
@@ -148,9 +146,6 @@ def _vllm(state: AdapterState) -> list[str]:
         reasons.append("ranks or alphas differ, or are none of its own: convert it with --to vllm")
     return reasons
 
-
-# Language models whose blocks lie in a `transformer` too: GPT-2 and others, DistilBERT, ChatGLM.
-_LANGUAGE = ("transformer.h.", "transformer.layer.", "transformer.encoder.")
 
 _TOOLS: dict[str, Callable[[AdapterState], list[str]]] = {
     "PEFT": _peft,

@@ -114,6 +114,11 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f" Did you mean {' or '.join(repr(hit) for hit in hits)}?" if hits else ""
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of another library says first, or its name where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def shortlist(items: Iterable[str], limit: int = 4) -> str:
     """The first `limit` items, comma-separated, and how many more there are."""
     listed = list(items)

@@ -11,7 +11,7 @@ from lorakit.metrics.squad import normalise
 from lorakit.tasks.base import Task
 from lorakit.tasks.benchmarks import benchmark_named
 from lorakit.tasks.benchmarks.base import Benchmark
-from lorakit.tasks.chat import render, with_template
+from lorakit.tasks.chat import before_turn, with_template
 from lorakit.tasks.completion import read_pairs
 from lorakit.tasks.rows import Row
 
@@ -89,6 +89,5 @@ def _talks(rows: Sequence[Row], task: Any, tokenizer: Any) -> list[tuple[str, st
     found = []
     for messages in task.read(rows, training=False):
         last = max(at for at, turn in enumerate(messages) if turn["role"] == "assistant")
-        before = render(messages[:last], tokenizer, generation=True)
-        found.append((before, messages[last]["content"]))
+        found.append((before_turn(messages, last, tokenizer), messages[last]["content"]))
     return found

@@ -15,12 +15,14 @@ _BEGINNINGS = {
     "transformer": ("transformer_blocks.", "single_transformer_blocks."),
     "text_encoder": ("text_model.", "encoder.layers."),
 }
+# Language models whose blocks lie in a `transformer` too: GPT-2 and others, DistilBERT, ChatGLM.
+_LANGUAGE = ("transformer.h.", "transformer.layer.", "transformer.encoder.")
 
 
 def part_of(path: str, options: Options) -> tuple[str, str]:
     """The part of a pipeline that a path is in, and the path inside it."""
     first, _, inside = path.partition(".")
-    if first in PARTS:
+    if first in PARTS and not path.startswith(_LANGUAGE):
         return first, inside
     if options.component is not None:
         return options.component, path

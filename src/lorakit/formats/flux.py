@@ -42,6 +42,11 @@ _ALONE = {
                            ("vector_in", "text_embedder"))
        for side, number in (("in", 1), ("out", 2))},
 }  # fmt: skip
+_ALONE_BACK = {own: theirs for theirs, own in _ALONE.items()}
+_LAYERS_BACK = {
+    f"{_BLOCKS[blocks]}.{own}": (blocks, layer)
+    for blocks, layers in _LAYERS.items() for layer, parts in layers.items() for own in parts
+}  # fmt: skip
 _WIDTH = 4  # the MLP's inner width over the model's
 
 
@@ -78,7 +83,7 @@ def from_diffusers(low_rank: Mapping[str, LowRankState]) -> dict[str, LowRankSta
         if not whole and any(low.magnitude is not None for low in parts.values()):
             found |= parts  # what DoRA's rows of the others would be, the parts do not say
         else:
-            found[path] = parts[own[0]] if len(own) == 1 else _fused([parts.get(p) for p in own])
+            found[path] = parts[own[0]] if len(own) == 1 else _fused(own, parts)
     return found
 
 
@@ -94,14 +99,12 @@ def _paths(path: str) -> tuple[str, ...] | None:
 
 
 def _origin(path: str) -> str | None:
-    alone = next((theirs for theirs, own in _ALONE.items() if own == path), None)
     match = re.fullmatch(rf"({_DOUBLE}|{_SINGLE})\.(\d+)\.(.+)", path)
-    if alone is not None or match is None:
-        return alone
+    if match is None:
+        return _ALONE_BACK.get(path)
     kind, number, inner = match.groups()
-    blocks = next(theirs for theirs, own in _BLOCKS.items() if own == kind)
-    layer = next((theirs for theirs, own in _LAYERS[blocks].items() if inner in own), None)
-    return layer and f"{blocks}.{number}.{layer}"
+    blocks, layer = _LAYERS_BACK.get(f"{kind}.{inner}", ("", ""))
+    return f"{blocks}.{number}.{layer}" if blocks else None
 
 
 def _rows(own: tuple[str, ...] | None, low: LowRankState) -> list[int]:
@@ -119,16 +122,16 @@ def _parts(low: LowRankState, rows: list[int]) -> list[LowRankState]:
     ]
 
 
-def _fused(parts: list[LowRankState | None]) -> LowRankState:
+def _fused(paths: tuple[str, ...], parts: Mapping[str, LowRankState]) -> LowRankState:
     """One update of the whole layer: with one A where the parts share it, else with all of them."""
-    some = [low for low in parts if low is not None]
+    some = [parts[path] for path in paths if path in parts]
     first = some[0]
     scales = {low.alpha / low.rank for low in some}
     shared = len(scales) == 1 and all(torch.equal(low.A, first.A) for low in some)
     A = first.A if shared else torch.cat([low.A for low in some])
     blocks, start = [], 0
-    for place, low in enumerate(parts):
-        block = first.B.new_zeros(_height(place, low, first), len(A))
+    for path, rows in zip(paths, _rows(paths, first)):
+        block, low = first.B.new_zeros(rows, len(A)), parts.get(path)
         if low is not None:
             block[:, start : start + low.rank] = _scaled(low, first)
             start += 0 if shared else low.rank
@@ -138,12 +141,6 @@ def _fused(parts: list[LowRankState | None]) -> LowRankState:
         first, A=A, B=torch.cat(blocks), alpha=first.alpha / first.rank * len(A),
         magnitude=torch.cat(magnitudes) if magnitudes else None,
     )  # fmt: skip
-
-
-def _height(place: int, low: LowRankState | None, like: LowRankState) -> int:
-    if low is not None:
-        return len(low.B)
-    return like.A.shape[1] * (_WIDTH if place == 3 else 1)
 
 
 def _scaled(low: LowRankState, first: LowRankState) -> Tensor:

@@ -20,6 +20,9 @@ _ALONE = {
     "label_emb.0.0": "add_embedding.linear_1", "label_emb.0.2": "add_embedding.linear_2",
 }  # fmt: skip
 _MIDDLE = {"0": "resnets.0", "1": "attentions.0", "2": "resnets.1"}
+_RESNET_BACK = {own: theirs for theirs, own in _RESNET.items()}
+_ALONE_BACK = {own: theirs for theirs, own in _ALONE.items()}
+_CENTRE = re.compile(r"middle_block\.([012])\.(.+)")
 _BLOCK = re.compile(r"(input|output)_blocks\.(\d+)\.(\d)\.(.+)")
 _OWN = re.compile(r"(down|up)_blocks\.(\d+)\.(resnets|attentions|\w+samplers)\.(\d+)\.(.+)")
 
@@ -28,12 +31,10 @@ def to_diffusers(path: str) -> str | None:
     """The path that diffusers has for one of the original U-Net, or None where it is none."""
     if path in _ALONE:
         return _ALONE[path]
-    if path.startswith("middle_block."):
-        _, place, inner = path.split(".", 2)
-        own = _MIDDLE.get(place)
-        return None if own is None else _inside(f"mid_block.{own}", inner)
+    if match := _CENTRE.fullmatch(path):
+        return _inside(f"mid_block.{_MIDDLE[match[1]]}", match[2])
     match = _BLOCK.fullmatch(path)
-    if match is None:
+    if match is None or path.startswith("input_blocks.0."):
         return None
     side, number, place, inner = match.groups()
     if side == "input":
@@ -52,9 +53,8 @@ def to_diffusers(path: str) -> str | None:
 
 def from_diffusers(path: str) -> str | None:
     """The path in SDXL's original U-Net for one of diffusers, or None where it is none."""
-    alone = next((theirs for theirs, own in _ALONE.items() if own == path), None)
-    if alone is not None:
-        return alone
+    if path in _ALONE_BACK:
+        return _ALONE_BACK[path]
     for place, own in _MIDDLE.items():
         if path.startswith(f"mid_block.{own}."):
             return f"middle_block.{place}.{_outside(path.removeprefix(f'mid_block.{own}.'))}"
@@ -83,4 +83,4 @@ def _inside(block: str, inner: str) -> str | None:
 
 
 def _outside(inner: str) -> str:
-    return next((theirs for theirs, own in _RESNET.items() if own == inner), inner)
+    return _RESNET_BACK.get(inner, inner)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lorakit.core.activate import use
-from lorakit.core.errors import MergeError
+from lorakit.core.errors import MergeError, first_line
 from lorakit.core.folder import whole_folder
 from lorakit.core.merge import holders, merged, plain_dtype
 from lorakit.core.registry import require_registry, root_of
@@ -178,7 +178,7 @@ def _reload(root: Any, folder: Path) -> Any:
         return kind.from_pretrained(folder, dtype="auto").to(root.device).eval()
     except (RuntimeError, ValueError, OSError) as error:
         raise MergeError(
-            f"The export cannot be loaded as {kind.__name__}: {str(error).strip().splitlines()[0]} "
+            f"The export cannot be loaded as {kind.__name__}: {first_line(error)} "
             "Merge in place with lk.merge, and save the weights yourself."
         ) from error
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lorakit.core.errors import ModelError, did_you_mean
+from lorakit.core.errors import ModelError, did_you_mean, first_line
 from lorakit.layers import is_quantised
 from lorakit.layers.quantised import plain_linear, settle
 from lorakit.models.ending import check_end
@@ -250,9 +250,10 @@ def _explained(name: str, what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, ImportError, RuntimeError) as error:
-        first = str(error).strip().splitlines()[0]
         offline = "" if Path(name).is_dir() else " It is no local folder; is there a network?"
-        raise ModelError(f"The {what} of {name} cannot be loaded: {first}.{offline}") from error
+        raise ModelError(
+            f"The {what} of {name} cannot be loaded: {first_line(error)}.{offline}"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -87,23 +87,26 @@ def assistant_spans(
         if message["role"] != "assistant":
             continue
         after = render(messages[: number + 1], tokenizer)
-        before = render(messages[:number], tokenizer, generation=True) if number else ""
+        before = before_turn(messages, number, tokenizer)
         if not text.startswith(before) or not text.startswith(after):
             raise DataError(
                 "The chat template writes earlier turns differently once later ones follow, so the "
                 "assistant's turns cannot be told apart. Set data.chat_template to chatml."
             )
-        spans.append((len(before) if number else _opening(after, tokenizer), len(after)))
+        spans.append((len(before), len(after)))
     return text, spans
 
 
-def _opening(text: str, tokenizer: Any) -> int:
-    """Where a conversation's first turn begins that is the assistant's: behind its prompt."""
+def before_turn(messages: list[dict[str, str]], number: int, tokenizer: Any) -> str:
+    """What the template writes before the assistant's turn of this number, its prompt included."""
+    if number:
+        return render(messages[:number], tokenizer, generation=True)
     # Few templates can write a prompt without a turn before it: it is what a question's has more.
     question = [{"role": "user", "content": "a question"}]
     asked = render(question, tokenizer, generation=True)
-    head, prompt, _ = text.partition(asked.removeprefix(render(question, tokenizer)) or asked)
-    return len(head + prompt) if prompt else 0
+    prompt = asked.removeprefix(render(question, tokenizer)) or asked
+    head, found, _ = render(messages[:1], tokenizer).partition(prompt)
+    return head + found if found else ""
 
 
 def turn_end(tokenizer: Any) -> str:
@@ -115,8 +118,6 @@ def turn_end(tokenizer: Any) -> str:
 
 def render(messages: list[dict[str, str]], tokenizer: Any, *, generation: bool = False) -> str:
     """The messages in the tokenizer's template."""
-    if not messages:
-        return ""  # few templates can write an empty conversation
     try:
         text = tokenizer.apply_chat_template(
             messages, tokenize=False, add_generation_prompt=generation

@@ -10,7 +10,7 @@ import torch
 
 from lorakit.analysis.cost import FLOAT, Cost, cost
 from lorakit.analysis.machine import Speed
-from lorakit.core.errors import LorakitError
+from lorakit.core.errors import LorakitError, first_line
 from lorakit.core.inject import shapes_only
 from lorakit.core.plan import Plan
 from lorakit.methods import method_named
@@ -155,7 +155,7 @@ def forecast(question: Question, *, full: bool = True) -> Forecast:
             evaluation = stage.evaluate(replace(batch, rows=rows), question.task.statistics)
     except (LorakitError, NotImplementedError, RuntimeError) as error:
         # Models are other people's code: what runs without values cannot be known beforehand.
-        return replace(known, refused=_first_line(error))
+        return replace(known, refused=first_line(error))
     # What is trained depends on the method, which the plan alone does not know.
     trained = sum(parameter.numel() for parameter in stage.trained)
     states = ("weights", "adapter", "optimiser")
@@ -204,7 +204,3 @@ def step_seconds(rehearsal: Rehearsal, speed: Speed, passes: int = 1) -> float:
     """Seconds of a step: of each operation the time of its products or of its bytes."""
     each = sum(times * speed.seconds(*one) for one, times in rehearsal.work.items())
     return each * passes / min(passes, 2)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -14,7 +14,7 @@ from typing import Any
 
 from transformers import set_seed
 
-from lorakit.core.errors import LorakitError, RecipeError, Stopped
+from lorakit.core.errors import LorakitError, RecipeError, Stopped, first_line
 from lorakit.core.folder import write_whole
 from lorakit.core.inject import InjectReport
 from lorakit.core.plan import Plan
@@ -186,8 +186,9 @@ def logged(folder: Path, *, quiet: bool) -> Iterator[None]:
         # To the file alone: whoever called shows the error to the user. A stop is no error.
         level = "INFO" if isinstance(error, Stopped) else "ERROR"
         told = str(error)
-        if not isinstance(error, LorakitError):  # of torch's pages on too little memory, the first
-            told = ": ".join([type(error).__name__, *told.strip().splitlines()[:1]])
+        if not isinstance(error, LorakitError):  # of torch's pages on too little memory, a line
+            kind, first = type(error).__name__, first_line(error)
+            told = first if first == kind else f"{kind}: {first}"
         handler.handle(logging.makeLogRecord({"levelname": level, "msg": told}))
         raise
     finally:

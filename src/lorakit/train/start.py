@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from lorakit.core.plan import Plan
@@ -68,7 +69,8 @@ def centre_score(task: Task, model: nn.Module, fresh: Sequence[str], rows: list[
     for path in fresh:
         for layer in model.get_submodule(path).modules():
             if isinstance(layer, nn.Linear) and layer.out_features == 1 and layer.bias is not None:
-                nn.init.constant_(layer.bias, mean)
+                limit = torch.finfo(layer.bias.dtype).max
+                nn.init.constant_(layer.bias, min(limit, max(-limit, mean)))
 
 
 def _initialiser(
